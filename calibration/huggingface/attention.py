@@ -1,0 +1,135 @@
+"""Parameters of the attention part of one layer, by how tensor parallelism may split them.
+
+    attention   h H D (q) + h K D (k) + h K Dv (v) + H Dv h (o), biases and head norms beside
+    MLA         q through its rank, latent down (replicated), latent up, output, indexer
+    recurrent   input projections, convolution, gates, output
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .fields import Fields
+from .kv import head_dim, kv_shape
+from .layers import Layer
+
+QKV_BIAS_FAMILIES = ("qwen2", "qwen2_moe", "qwen2_vl_text", "qwen2_5_vl_text")
+QKV_BIAS_ONLY = ("glm4", "glm4_moe", "glm", "mimo", "chatglm")
+ALL_BIAS_FAMILIES = ("opt", "phi", "gpt2")
+HEAD_NORM_FAMILIES = ("qwen3", "gemma3", "gemma4", "minimax_m3", "glm4_moe")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionParameters:
+    """Parameters of one layer: split by heads, split by KV heads, replicated."""
+
+    by_head: int = 0
+    by_kv_head: int = 0
+    replicated: int = 0
+
+
+def attention_parameters(fields: Fields, layer: Layer) -> AttentionParameters:
+    """Parameters of one layer's attention or recurrent mixer, without the layer's norms."""
+    if layer.attention == "none":
+        return AttentionParameters()
+    if layer.attention == "mla":
+        return _latent(fields)
+    if layer.attention == "recurrent":
+        return AttentionParameters(by_head=_recurrent(fields))
+    return _plain(fields, layer)
+
+
+def _plain(fields: Fields, layer: Layer) -> AttentionParameters:
+    hidden = fields.positive("hidden_size", "n_embd")
+    heads = fields.positive("num_attention_heads", "n_head")
+    kv_heads, dim, dim_v = kv_shape(fields, layer)
+    query, out = heads * dim, heads * dim_v
+    key, value = kv_heads * dim, kv_heads * dim_v
+    if layer.attention == "full" and fields.flag("attention_k_eq_v"):
+        value = 0
+    gate = out if fields.flag("attn_output_gate") else 0
+    qkv_bias, out_bias = _biases(fields)
+    sinks = heads if fields.family == "gpt_oss" else 0
+    by_head = (hidden + qkv_bias) * (query + gate) + out * hidden + sinks
+    return AttentionParameters(
+        by_head=by_head,
+        by_kv_head=(hidden + qkv_bias) * (key + value),
+        replicated=_head_norms(fields, query, key, dim) + (hidden if out_bias else 0),
+    )
+
+
+def _biases(fields: Fields) -> tuple[int, int]:
+    if fields.family in ALL_BIAS_FAMILIES:
+        return 1, 1
+    declared = fields.flag("attention_bias") or fields.flag("qkv_bias")
+    if fields.family in QKV_BIAS_FAMILIES:
+        return 1, 0
+    if declared and fields.family in QKV_BIAS_ONLY:
+        return 1, 0
+    return int(declared), int(declared)
+
+
+def _head_norms(fields: Fields, query: int, key: int, dim: int) -> int:
+    if fields.value("qk_norm_type") == "per_layer":
+        return query + key
+    normed = fields.flag("use_qk_norm") and not fields.family.startswith("llama4")
+    return 2 * dim if normed or fields.family.startswith(HEAD_NORM_FAMILIES) else 0
+
+
+def _latent(fields: Fields) -> AttentionParameters:
+    hidden, heads = fields.positive("hidden_size"), fields.positive("num_attention_heads")
+    rank, rope = fields.positive("kv_lora_rank"), fields.count("qk_rope_head_dim")
+    nope, dim_v = fields.count("qk_nope_head_dim"), fields.positive("v_head_dim")
+    query_rank = fields.count("q_lora_rank", default=0)
+    query = (query_rank or hidden) * heads * (nope + rope)
+    up = rank * heads * (nope + dim_v)
+    down = hidden * (rank + rope) + rank + query_rank * (hidden + 1)
+    gate = hidden * heads * dim_v if fields.flag("mla_use_output_gate") else 0
+    return AttentionParameters(
+        by_head=query + up + heads * dim_v * hidden + gate,
+        replicated=down + _indexer(fields, hidden, query_rank),
+    )
+
+
+def _indexer(fields: Fields, hidden: int, query_rank: int) -> int:
+    dim = fields.count("index_head_dim", default=0)
+    heads = fields.count("index_n_heads", default=0)
+    return query_rank * heads * dim + hidden * (dim + heads) + 2 * dim if dim else 0
+
+
+def _recurrent(fields: Fields) -> int:
+    hidden = fields.positive("hidden_size")
+    if fields.has("linear_attn_config"):
+        return _kimi_delta(fields, hidden)
+    if fields.has("linear_num_value_heads"):
+        return _delta_net(fields, hidden)
+    return _mamba2(fields, hidden)
+
+
+def _delta_net(fields: Fields, hidden: int) -> int:
+    keys = fields.positive("linear_num_key_heads") * fields.positive("linear_key_head_dim")
+    heads, dim = fields.positive("linear_num_value_heads"), fields.positive("linear_value_head_dim")
+    values = heads * dim
+    kernel = fields.positive("linear_conv_kernel_dim", default=4)
+    inputs = hidden * (2 * keys + 2 * values + 2 * heads)
+    return inputs + (2 * keys + values) * kernel + 2 * heads + dim + values * hidden
+
+
+def _mamba2(fields: Fields, hidden: int) -> int:
+    heads, dim = fields.positive("mamba_num_heads"), fields.positive("mamba_head_dim")
+    groups = fields.positive("n_groups", default=8) * fields.positive("ssm_state_size")
+    inner, kernel = heads * dim, fields.positive("conv_kernel", default=4)
+    inputs = hidden * (2 * inner + 2 * groups + heads)
+    return inputs + (inner + 2 * groups) * (kernel + 1) + 3 * heads + inner + inner * hidden
+
+
+def _kimi_delta(fields: Fields, hidden: int) -> int:
+    """q, k, v, output; low-rank decay and output gates; beta; convolution."""
+    config = fields.value("linear_attn_config")
+    heads, dim = int(config["num_heads"]), int(config["head_dim"])
+    width = heads * dim
+    gates = 2 * (hidden * dim + dim * width) + hidden * heads
+    return 4 * hidden * width + gates + 3 * width * int(config.get("short_conv_kernel_size", 4))
+
+
+__all__ = ["AttentionParameters", "attention_parameters", "head_dim"]

@@ -1,0 +1,152 @@
+"""From a Hugging Face ``config.json`` to a :class:`ModelSpec`.
+
+What a family leaves unsaid (OPT's biases, Gemma's four norms) is in the small tables of this folder;
+everything else follows from the fields, so that a model of a known shape and a new name still reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..model_spec import ModelSpec, WeightGroup
+from .attention import attention_parameters
+from .fields import Fields, read_json
+from .kv import kv_layers, kv_shape
+from .layers import Layer, read_layers
+from .mlp import dense_intermediate_size, mlp_parameters, read_experts
+from .quantization import FULL_BITS, checkpoint_kv_dtype, role_bits
+
+TIED_BY_DEFAULT = ("opt", "gemma", "gpt2", "cohere")
+FOUR_NORMS = ("gemma2", "gemma3", "gemma4")
+OPT_POSITION_OFFSET = 2
+
+
+def read_config(path: Path) -> ModelSpec:
+    """Read a ``config.json`` (or the folder that holds one) and the quantisation file beside it.
+
+    Raises:
+        ValueError: unreadable, or a field missing or wrong; the sentence names file and field.
+    """
+    file = path / "config.json" if path.is_dir() else path
+    raw = read_json(file)
+    beside = file.with_name(file.name.replace("config.json", "hf_quant_config.json"))
+    if beside != file and beside.exists():
+        raw = {"quantization_config": read_json(beside), **raw}
+    name = path.name if path.is_dir() else _stem(file)
+    return spec_from_config(raw, name=name, source=f"config.json ({name})", where=str(file))
+
+
+def _stem(file: Path) -> str:
+    stem = file.name.removesuffix("config.json").rstrip("_-.")
+    return stem.split("--")[-1] or file.resolve().parent.name
+
+
+def spec_from_config(raw: Mapping[str, Any], *, name: str, source: str, where: str) -> ModelSpec:
+    """The specification that a configuration describes.
+
+    Raises:
+        ValueError: a field missing or wrong.
+    """
+    fields = Fields(raw, where)
+    layers = read_layers(fields)
+    experts = read_experts(fields)
+    quantization = _quantization(fields)
+    groups = kv_layers(fields, layers)
+    if not groups:
+        raise ValueError(f"{where} has no layer that keeps state: it is no decoder.")
+    has_dense = any(layer.mlp == "dense" for layer in layers) or fields.flag("enable_moe_block")
+    return ModelSpec(
+        name=name,
+        source=source,
+        layers=groups,
+        weights=_weights(fields, layers, role_bits(quantization)),
+        num_layers=len(layers),
+        hidden_size=fields.positive("hidden_size", "n_embd"),
+        num_heads=fields.positive("num_attention_heads", "n_head"),
+        vocab_size=fields.positive("vocab_size"),
+        intermediate_size=dense_intermediate_size(fields) if has_dense else 0,
+        max_position_embeddings=fields.positive(
+            "max_position_embeddings", "n_positions", "seq_length", "model_max_length"
+        ),
+        tied_embeddings=_tied(fields),
+        checkpoint_kv_dtype=checkpoint_kv_dtype(quantization),
+        num_experts=experts.count,
+        experts_per_token=experts.per_token,
+        expert_intermediate_size=experts.intermediate_size,
+        shared_expert_intermediate_size=experts.shared_intermediate_size,
+    )
+
+
+def _quantization(fields: Fields) -> Mapping[str, Any] | None:
+    value = fields.value("quantization_config")
+    if value is not None and not isinstance(value, Mapping):
+        raise ValueError(f"{fields.where}: quantization_config(={value!r}) must be an object.")
+    return value
+
+
+def _tied(fields: Fields) -> bool:
+    default = fields.family.startswith(TIED_BY_DEFAULT)
+    return fields.flag("tie_word_embeddings", default=default)
+
+
+def _weights(
+    fields: Fields, layers: list[Layer], bits: Mapping[str, float]
+) -> tuple[WeightGroup, ...]:
+    experts = read_experts(fields)
+    attention = [attention_parameters(fields, layer) for layer in layers]
+    mlp = [mlp_parameters(fields, layer, experts) for layer in layers]
+    vocab = fields.positive("vocab_size") * _embedding_width(fields)
+    kv_shards = kv_shape(fields, Layer())[0]
+    rows: list[tuple[str, int, int | None]] = [
+        ("embedding", vocab, None),
+        ("embedding", _other_embeddings(fields), 1),
+        ("lm_head", 0 if _tied(fields) else vocab, None),
+        ("attention", sum(a.by_head for a in attention), None),
+        ("attention", sum(a.by_kv_head for a in attention), kv_shards),
+        ("attention", sum(a.replicated for a in attention), 1),
+        ("mlp", sum(m.dense for m in mlp), None),
+        ("experts", sum(m.experts for m in mlp), None),
+        ("shared_experts", sum(m.shared for m in mlp), None),
+        ("router", sum(m.router for m in mlp), 1),
+        ("norms", _norms(fields, layers), 1),
+    ]
+    return tuple(
+        WeightGroup(
+            role=role,
+            num_parameters=number,
+            bits_per_parameter=bits.get(role, FULL_BITS),
+            max_shards=shards,
+        )
+        for role, number, shards in rows
+        if number
+    )
+
+
+def _embedding_width(fields: Fields) -> int:
+    """OPT-350m embeds in a narrower space."""
+    return fields.positive("word_embed_proj_dim", "hidden_size", "n_embd")
+
+
+def _other_embeddings(fields: Fields) -> int:
+    """Learned positions (OPT), per-layer inputs (Gemma-4)."""
+    hidden = fields.positive("hidden_size", "n_embd")
+    if fields.family == "opt":
+        return (fields.positive("max_position_embeddings") + OPT_POSITION_OFFSET) * hidden
+    per_layer = fields.count("hidden_size_per_layer_input", default=0)
+    if not per_layer:
+        return 0
+    rows = fields.positive("vocab_size_per_layer_input", "vocab_size")
+    return rows * per_layer * fields.positive("num_hidden_layers")
+
+
+def _norms(fields: Fields, layers: list[Layer]) -> int:
+    """Two norms a layer (one for a layer that is attention or MLP alone), one at the end."""
+    hidden = fields.positive("hidden_size", "n_embd")
+    size = 2 * hidden if fields.family in ("opt", "phi", "gpt2") else hidden
+    if fields.family.startswith(FOUR_NORMS):
+        per_model = 4 * len(layers)
+    else:
+        per_model = sum((a.attention != "none") + (a.mlp != "none") for a in layers)
+    return (per_model + 1) * size

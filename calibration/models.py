@@ -1,0 +1,78 @@
+"""Models by name or by file: ``load_model("llama-3.1-8b")``, ``load_model("path/config.json")``.
+
+The catalogue holds compact Hugging Face configurations, each with its source, and is read by the
+same code as a user's file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .huggingface import read_config, spec_from_config
+from .model_spec import KVLayers, ModelSpec, WeightGroup
+from .names import canonical, unknown_name
+
+__all__ = ["KVLayers", "ModelSpec", "WeightGroup", "known_models", "load_model"]
+
+CATALOGUE_FILE = Path(__file__).parent / "catalogue" / "models.json"
+# Endings that do not change a model's shape; tried only when the full name is unknown.
+NEUTRAL_ENDINGS = re.compile(r"[-_. ](instruct|chat|hf|it|base|v0\.\d|bf16|fp16|\d{4})$", re.I)
+NEUTRAL_STARTS = re.compile(r"^(meta|hf|microsoft|google)[-_. ]", re.I)
+
+
+def load_model(name_or_path: str) -> ModelSpec:
+    """A catalogue name (case and separators forgiven), a Hugging Face id of one, or a path.
+
+    Raises:
+        ValueError: unknown name (near matches are listed), or a file that cannot be read.
+    """
+    path = Path(name_or_path)
+    if name_or_path.endswith(".json") or path.is_dir():
+        return read_config(path)
+    names = _names()
+    short = _shortened(name_or_path)
+    for candidate in (name_or_path, short[0], *short):
+        if canonical(candidate) in names:
+            return _catalogue_model(names[canonical(candidate)])
+    raise unknown_name(name_or_path, _catalogue(), field="model")
+
+
+def known_models() -> list[ModelSpec]:
+    """Every model of the catalogue, by name."""
+    return [_catalogue_model(name) for name in sorted(_catalogue())]
+
+
+@cache
+def _catalogue() -> dict[str, dict[str, Any]]:
+    entries: dict[str, dict[str, Any]] = json.loads(CATALOGUE_FILE.read_text(encoding="utf-8"))
+    return entries
+
+
+@cache
+def _names() -> dict[str, str]:
+    """Canonical names and aliases -> catalogue names."""
+    names = {}
+    for name, entry in _catalogue().items():
+        for alias in (name, *entry.get("aliases", ())):
+            names[canonical(alias)] = name
+    return names
+
+
+@cache
+def _catalogue_model(name: str) -> ModelSpec:
+    entry = _catalogue()[name]
+    source = f"catalogue: {entry['source']}"
+    return spec_from_config(entry["config"], name=name, source=source, where=f"catalogue {name}")
+
+
+def _shortened(name: str) -> list[str]:
+    """``meta-llama/Meta-Llama-3.1-8B-Instruct`` -> the same without vendor, start and ending."""
+    short = NEUTRAL_STARTS.sub("", name.rsplit("/", 1)[-1])
+    forms = [short]
+    while (shorter := NEUTRAL_ENDINGS.sub("", forms[-1])) != forms[-1]:
+        forms.append(shorter)
+    return forms

@@ -1,0 +1,39 @@
+"""Catalogue names: case and separators forgiven, an unknown name answered with near ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def canonical(name: str) -> str:
+    """``Llama-3.1_8B`` and ``llama 3.1 8b`` are one name: letters and digits only, lower case."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def look_up(entries: Mapping[str, T], name: str, *, field: str) -> T:
+    """The entry of that name.
+
+    Raises:
+        ValueError: unknown; the sentence lists near matches, or all names where nothing is near.
+    """
+    by_key = {canonical(known): known for known in entries}
+    known = by_key.get(canonical(name))
+    if known is None:
+        raise unknown_name(name, entries, field=field)
+    return entries[known]
+
+
+def unknown_name(name: str, known: Iterable[str], *, field: str) -> ValueError:
+    """``gpu(='h100') is unknown; near: h100-sxm, h100-pcie.``"""
+    by_key = {canonical(entry): entry for entry in known}
+    key = canonical(name)
+    starts = [entry for k, entry in by_key.items() if key and (k.startswith(key) or key in k)]
+    close = [by_key[k] for k in get_close_matches(key, by_key, n=6, cutoff=0.6)]
+    near = list(dict.fromkeys([*starts, *close]))[:6]
+    hint = f"near: {', '.join(near)}" if near else f"known: {', '.join(sorted(by_key.values()))}"
+    return ValueError(f"{field}(={name!r}) is unknown; {hint}.")

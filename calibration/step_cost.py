@@ -1,0 +1,117 @@
+"""What one engine step costs: the interface that every timing source implements.
+
+A step runs a *batch*: some requests decode one token each, others prefill a chunk of their prompt.
+Between two scheduling events the decoding requests stay the same and each gains one token a step,
+so their total context grows by ``num_decodes`` a step. A source describes such a run by lines:
+
+    step j of the run costs  first_ns + j * slope_ns   for j = 0 .. num_steps - 1
+
+and the simulator advances a whole line at once. Time inside is nanoseconds, as on the simulator's
+clock, so that a source with whole-number coefficients is followed without rounding.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+NS_PER_S = 1e9
+
+
+class Batch(NamedTuple):
+    """The shape of one engine step."""
+
+    num_decodes: int = 0
+    """Requests that decode one token each."""
+    decode_context_tokens: int = 0
+    """Sum over the decodes of the tokens attended to, the new token included."""
+    chunks: tuple[tuple[int, int], ...] = ()
+    """One ``(new tokens, past tokens)`` for each request that prefills."""
+    num_padding_rows: int = 0
+    """Rows computed but attended by nobody: finished members of a static batch."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that pass through the linear layers."""
+        return self.num_decodes + self.num_padding_rows + sum(new for new, _ in self.chunks)
+
+
+class Line(NamedTuple):
+    """A run of decode steps whose cost grows linearly: step j costs ``first_ns + j * slope_ns``."""
+
+    first_ns: float
+    slope_ns: float
+    num_steps: int
+    """The line holds for this many steps; ``UNBOUNDED`` where it never bends."""
+
+    def span_ns(self, k: int) -> float:
+        """Nanoseconds of the first ``k`` steps (``k <= num_steps``)."""
+        return k * self.first_ns + self.slope_ns * (k * (k - 1) // 2)
+
+
+UNBOUNDED = 1 << 62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """Relative error band of a timing source: the truth is expected in ``[low, high] * value``."""
+
+    low: float
+    high: float
+    source: str
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= 1 <= self.high:
+            raise ValueError(f"band(=[{self.low}, {self.high}]) must enclose 1 and be > 0.")
+
+
+class StepCost(ABC):
+    """Seconds for engine steps of given batch shapes, from one source.
+
+    A new source implements :meth:`step_ns`; that is enough to be right. It is fast when it also
+    overrides :meth:`decode_line`.
+    """
+
+    source: str
+    """``measured``, ``silicon``, ``datasheet`` or ``affine``."""
+    band: Band
+
+    @abstractmethod
+    def step_ns(self, batch: Batch) -> float:
+        """Nanoseconds of one engine step of this shape."""
+
+    def decode_line(self, batch: Batch) -> Line:
+        """The run of pure decode steps that starts with ``batch`` (which has no chunks)."""
+        return Line(self.step_ns(batch), 0.0, 1)
+
+    @abstractmethod
+    def describe(self) -> dict[str, object]:
+        """What determines the numbers, with their sources: goes into digests and reports."""
+
+    def step_s(self, batch: Batch) -> float:
+        """Seconds of one engine step of this shape."""
+        return self.step_ns(batch) / NS_PER_S
+
+    def span_s(self, batch: Batch, k: int) -> float:
+        """Seconds of ``k`` pure decode steps in a row, each request gaining one token a step.
+
+        Equals the sum of the ``k`` single steps (to 1e-12 relative).
+
+        Raises:
+            ValueError: the batch prefills, or ``k`` is negative.
+        """
+        if batch.chunks:
+            raise ValueError(f"chunks(={batch.chunks}) must be empty: a span only decodes.")
+        if k < 0:
+            raise ValueError(f"k(={k}) must be >= 0.")
+        total_ns = 0.0
+        while k > 0:
+            line = self.decode_line(batch)
+            steps = min(k, line.num_steps)
+            total_ns += line.span_ns(steps)
+            k -= steps
+            batch = batch._replace(
+                decode_context_tokens=batch.decode_context_tokens + steps * batch.num_decodes
+            )
+        return total_ns / NS_PER_S

@@ -1,0 +1,1 @@
+"""Triton paged-attention kernels and their plain-torch definitions; imports nothing of kvsim."""

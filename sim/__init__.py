@@ -1,0 +1,1 @@
+"""What happens: SimPy processes, allocators, schedulers, recorder, planner."""

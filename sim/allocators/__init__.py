@@ -1,0 +1,20 @@
+"""Allocators of KV memory: one file and one line here each."""
+
+from __future__ import annotations
+
+from .base import Allocator, Growth, Usage
+from .contiguous import PLACEMENTS, RESERVATIONS, ContiguousAllocator
+from .paged import PagedAllocator
+
+ALLOCATORS = ("contiguous", "paged")
+
+__all__ = [
+    "ALLOCATORS",
+    "PLACEMENTS",
+    "RESERVATIONS",
+    "Allocator",
+    "ContiguousAllocator",
+    "Growth",
+    "PagedAllocator",
+    "Usage",
+]

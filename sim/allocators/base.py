@@ -1,0 +1,91 @@
+"""What an allocator of KV memory answers: does it fit, take it, give it back, what is it used for.
+
+The pool is counted in *slots*, room for the KV of one token. An allocator never looks at the clock.
+A new one implements the abstract methods and is right at once; it is fast when it also overrides
+:meth:`Allocator.needers`, :meth:`Allocator.decode_steps` and :meth:`Allocator.decode`, which the
+base class answers one request and one step at a time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from ..request import Request
+
+
+class Usage(NamedTuple):
+    """What the pool's slots are used for, in slots; what is left of the pool is free."""
+
+    held: int
+    """Granted to requests: holding KV, to be filled later, or never to be filled."""
+    internal: int
+    """Part of ``held`` that its owner will never fill."""
+    external: int
+    """Not granted, yet of use to nobody: placement holes and rounding."""
+
+
+class Growth(NamedTuple):
+    """Slots granted at one step of a run of decode steps."""
+
+    offset: int
+    """Step of the run, from 0."""
+    slots: int
+    internal: int
+
+
+class Allocator(ABC):
+    """Owner of one replica's KV pool."""
+
+    pool_slots: int
+
+    def __init__(self) -> None:
+        self.decoders: dict[Request, None] = {}
+
+    @abstractmethod
+    def why_never(self, request: Request) -> str:
+        """The reason why the request fits not even an empty pool; empty if it does."""
+
+    @abstractmethod
+    def can_admit(self, request: Request, tokens: int, *, others_run: bool) -> bool:
+        """Whether a waiting request could get room for its first ``tokens`` tokens."""
+
+    @abstractmethod
+    def admit(self, request: Request, tokens: int) -> None:
+        """Act on a :meth:`can_admit` that said yes."""
+
+    @abstractmethod
+    def extend(self, request: Request, tokens: int) -> bool:
+        """Make room for ``tokens`` tokens in all; False, and nothing changed, if there is none."""
+
+    @abstractmethod
+    def release(self, request: Request) -> None:
+        """Take back all that the request holds."""
+
+    @abstractmethod
+    def usage(self, *, blocked: bool) -> Usage:
+        """What the pool is used for; ``blocked``: the head of the queue waits for memory."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise AssertionError with the numbers where the ledger is wrong."""
+
+    def start_decoding(self, request: Request) -> None:
+        """The request needs room for one more token in every step from now on."""
+        self.decoders[request] = None
+
+    def stop_decoding(self, request: Request) -> None:
+        """The request has ended, was preempted or is held back for a step."""
+        del self.decoders[request]
+
+    def needers(self, step: int) -> list[Request]:
+        """Decoding requests, in running order, that may need memory at this step."""
+        return sorted(self.decoders, key=lambda request: request.sequence)
+
+    def decode_steps(self, step: int, limit: int) -> int:
+        """How many steps, at most ``limit``, all decoding requests can take from ``step`` on."""
+        return 0
+
+    def decode(self, step: int, steps: int) -> list[Growth]:
+        """Grant what the next ``steps`` steps need (a :meth:`decode_steps` that said yes)."""
+        raise AssertionError(f"{type(self).__name__} lets no more than single steps through")

@@ -1,0 +1,134 @@
+"""Contiguous KV cache: one piece per request, reserved at admission for its whole life.
+
+How much is reserved (the PagedAttention paper, section 6.1; Orca keeps one contiguous region):
+
+    max     max_model_len, whatever the request turns out to need
+    pow2    prompt + the output rounded up to a power of two (a good guess of the length)
+    oracle  exactly the slots that will be filled (the length is known)
+
+and where it goes is a :class:`~kvsim.sim.allocators.placement.Placement`.
+"""
+
+from __future__ import annotations
+
+from ..request import Request
+from .base import Allocator, Growth, Usage
+from .placement import BestFit, Buddy, FirstFit, Placement, next_power_of_two
+
+PLACEMENTS: dict[str, type[Placement]] = {
+    "best_fit": BestFit,
+    "buddy": Buddy,
+    "first_fit": FirstFit,
+}
+RESERVATIONS = ("max", "oracle", "pow2")
+
+
+class ContiguousAllocator(Allocator):
+    """Reserves at admission, never grows, so a running request is never short of memory.
+
+    Args:
+        pool_slots: tokens that the pool holds.
+        max_model_len: what ``max`` reserves.
+        reservation: ``max``, ``pow2`` or ``oracle``.
+        placement: ``buddy``, ``first_fit`` or ``best_fit``.
+
+    Raises:
+        ValueError: an unknown reservation or placement, a pool without a slot.
+    """
+
+    def __init__(
+        self, *, pool_slots: int, max_model_len: int, reservation: str, placement: str
+    ) -> None:
+        super().__init__()
+        if pool_slots < 1:
+            raise ValueError(f"pool_slots(={pool_slots}) must be > 0.")
+        if reservation not in RESERVATIONS:
+            raise ValueError(f"reservation(={reservation!r}) must be one of {RESERVATIONS}.")
+        if placement not in PLACEMENTS:
+            raise ValueError(f"placement(={placement!r}) must be one of {tuple(PLACEMENTS)}.")
+        self.pool_slots = pool_slots
+        self.max_model_len = max_model_len
+        self.reservation = reservation
+        self.placement = PLACEMENTS[placement](pool_slots)
+        self._largest = self.placement.largest()
+        self._placed: dict[Request, None] = {}
+        self._held_slots = 0
+        self._rounding_slots = 0
+        self._internal_slots = 0
+
+    def reserved_for(self, request: Request) -> int:
+        """Slots reserved for a request."""
+        if self.reservation == "max":
+            return self.max_model_len
+        if self.reservation == "oracle":
+            return request.kv_tokens
+        output = request.total_tokens - request.prompt_tokens
+        return request.prompt_tokens + next_power_of_two(output)
+
+    def why_never(self, request: Request) -> str:
+        size = self.reserved_for(request)
+        if self.placement.granted(size) <= self._largest:
+            return ""
+        return f"reserves {size} slots in one piece, the largest has {self._largest}"
+
+    def can_admit(self, request: Request, tokens: int, *, others_run: bool) -> bool:
+        return self.placement.find(self.reserved_for(request)) is not None
+
+    def admit(self, request: Request, tokens: int) -> None:
+        size = self.reserved_for(request)
+        address = self.placement.find(size)
+        assert address is not None, "admit() follows a can_admit() that said yes"
+        self.placement.take(address, size)
+        request.extent, request.reserved_tokens = address, size
+        self._placed[request] = None
+        self._count(request, +1)
+
+    def extend(self, request: Request, tokens: int) -> bool:
+        return True
+
+    def release(self, request: Request) -> None:
+        self.placement.give(request.extent, request.reserved_tokens)
+        del self._placed[request]
+        self._count(request, -1)
+
+    def usage(self, *, blocked: bool) -> Usage:
+        external = self._rounding_slots
+        if blocked:  # nobody can use what is left: the head of the queue does not fit
+            external += self.placement.free_slots
+        elif self.reservation == "max":
+            external += self.placement.unusable(self.max_model_len)
+        return Usage(self._held_slots, self._internal_slots, external)
+
+    def start_decoding(self, request: Request) -> None:
+        pass
+
+    def stop_decoding(self, request: Request) -> None:
+        pass
+
+    def needers(self, step: int) -> list[Request]:
+        return []
+
+    def decode_steps(self, step: int, limit: int) -> int:
+        return limit
+
+    def decode(self, step: int, steps: int) -> list[Growth]:
+        return []
+
+    def check(self) -> None:
+        pieces = sorted(
+            [(r.extent, self.placement.granted(r.reserved_tokens)) for r in self._placed]
+            + self.placement.holes()
+        )
+        end = 0
+        for address, size in pieces:
+            assert address == end, f"slots {address} and {end}: pieces overlap or leave a gap"
+            end = address + size
+        assert end == self.pool_slots, f"pieces end at {end}, the pool has {self.pool_slots} slots"
+        held = sum(r.reserved_tokens for r in self._placed)
+        assert held == self._held_slots, f"held {held} != {self._held_slots}"
+
+    def _count(self, request: Request, sign: int) -> None:
+        size = request.reserved_tokens
+        self._held_slots += sign * size
+        self._rounding_slots += sign * (self.placement.granted(size) - size)
+        self._internal_slots += sign * (size - request.kv_tokens)

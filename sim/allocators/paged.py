@@ -1,0 +1,166 @@
+"""Paged KV cache: fixed blocks, taken on demand, reached through a block table per request.
+
+Follows vLLM's block pool (``golden/RULES.md`` 1, 4): block 0 is the null block, so ``num_gpu_blocks
+- 1`` are usable; blocks come from the front of the free queue; without prefix caching a freed
+request's blocks go back to the front, its tail block first, so the queue is a stack.
+
+A decoding request needs its next block at steps ``due, due + block_size, ...``, so requests are
+kept by ``due mod block_size``. With ``c[r]`` the number of them in class ``r``, ``k`` steps take
+``(k // block_size) * B + c[step] + ... + c[step + k % block_size - 1]`` blocks.
+"""
+
+from __future__ import annotations
+
+from ..request import Request
+from .base import Allocator, Growth, Usage
+
+
+class PagedAllocator(Allocator):
+    """Blocks of ``block_size`` tokens; ``num_gpu_blocks`` counts the null block.
+
+    Args:
+        num_gpu_blocks: blocks of the pool, the null block included.
+        block_size: tokens per block.
+        watermark: share of the blocks kept free when a request is admitted beside others.
+        reserve_full_isl: admit only if all known tokens would fit now (a test, not a reservation).
+
+    Raises:
+        ValueError: fewer than two blocks, a block size below 1, a watermark outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        num_gpu_blocks: int,
+        block_size: int,
+        watermark: float = 0.0,
+        reserve_full_isl: bool = True,
+    ) -> None:
+        super().__init__()
+        if block_size < 1:
+            raise ValueError(f"block_size(={block_size}) must be > 0.")
+        if num_gpu_blocks < 2:
+            raise ValueError(
+                f"num_gpu_blocks(={num_gpu_blocks}) must be >= 2: block 0 is the null block."
+            )
+        if not 0 <= watermark < 1:
+            raise ValueError(f"watermark(={watermark}) must be in [0, 1).")
+        self.block_size = block_size
+        self.num_gpu_blocks = num_gpu_blocks
+        self.pool_slots = (num_gpu_blocks - 1) * block_size
+        self.reserve_full_isl = reserve_full_isl
+        self.watermark_blocks = int(watermark * num_gpu_blocks)
+        self.free: list[int] = list(range(num_gpu_blocks - 1, 0, -1))
+        """Free block ids; the last one is the next to be taken."""
+        self._holders: dict[Request, None] = {}
+        self._due: list[dict[Request, None]] = [{} for _ in range(block_size)]
+        self._internal_slots = 0
+        self._num_decoders = 0
+
+    def blocks_for(self, tokens: int) -> int:
+        """Blocks that hold ``tokens`` tokens."""
+        return -(-tokens // self.block_size)
+
+    def why_never(self, request: Request) -> str:
+        need = self.blocks_for(request.kv_tokens)
+        if need < self.num_gpu_blocks:
+            return ""
+        return f"needs {need} blocks, the pool has {self.num_gpu_blocks - 1}"
+
+    def can_admit(self, request: Request, tokens: int, *, others_run: bool) -> bool:
+        free = len(self.free) - (self.watermark_blocks if others_run else 0)
+        gate = request.known if self.reserve_full_isl else tokens
+        return -(-gate // self.block_size) <= free
+
+    def admit(self, request: Request, tokens: int) -> None:
+        request.final_blocks = self.blocks_for(request.kv_tokens)
+        self._holders[request] = None
+        self._take(request, self.blocks_for(tokens))
+
+    def extend(self, request: Request, tokens: int) -> bool:
+        count = self.blocks_for(tokens) - len(request.blocks)
+        if count > len(self.free):
+            return False
+        if count > 0:
+            self._take(request, count)
+        return True
+
+    def release(self, request: Request) -> None:
+        blocks = request.blocks
+        if len(blocks) == request.final_blocks:
+            self._internal_slots -= self._tail_slots(request)
+        self.free.extend(blocks)
+        request.blocks = []
+        del self._holders[request]
+
+    def usage(self, *, blocked: bool) -> Usage:
+        held = self.pool_slots - len(self.free) * self.block_size
+        return Usage(held, self._internal_slots, 0)
+
+    def start_decoding(self, request: Request) -> None:
+        due = self._due[(1 - request.base) % self.block_size]
+        if due and next(reversed(due)).sequence > request.sequence:
+            # It was admitted before one that already decodes: blocks go out in running order.
+            members = sorted([*due, request], key=lambda member: member.sequence)
+            due.clear()
+            due.update(dict.fromkeys(members))
+        else:
+            due[request] = None
+        self._num_decoders += 1
+
+    def stop_decoding(self, request: Request) -> None:
+        del self._due[(1 - request.base) % self.block_size][request]
+        self._num_decoders -= 1
+
+    def needers(self, step: int) -> list[Request]:
+        return list(self._due[step % self.block_size])
+
+    def decode_steps(self, step: int, limit: int) -> int:
+        free = len(self.free)
+        if self._num_decoders * (limit // self.block_size + 1) <= free:
+            return limit
+        rounds, left = divmod(free, self._num_decoders)
+        steps = rounds * self.block_size
+        while steps < limit:
+            left -= len(self._due[(step + steps) % self.block_size])
+            if left < 0:
+                break
+            steps += 1
+        return min(steps, limit)
+
+    def decode(self, step: int, steps: int) -> list[Growth]:
+        growths = []
+        block_size, due, free = self.block_size, self._due, self.free
+        for offset in range(steps):
+            members = due[(step + offset) % block_size]
+            if members:
+                internal = 0
+                for request in members:
+                    blocks = request.blocks
+                    blocks.append(free.pop())
+                    if len(blocks) == request.final_blocks:
+                        internal += self._tail_slots(request)
+                self._internal_slots += internal
+                growths.append(Growth(offset, len(members) * block_size, internal))
+        return growths
+
+    def check(self) -> None:
+        owned = [block for request in self._holders for block in request.blocks]
+        blocks = owned + self.free
+        usable = self.num_gpu_blocks - 1
+        assert len(blocks) == usable, f"{len(owned)} held + {len(self.free)} free != {usable}"
+        assert len(set(blocks)) == usable, "a block is owned twice"
+        assert 0 not in set(blocks), "the null block was handed out"
+
+    def _take(self, request: Request, count: int) -> None:
+        free = self.free
+        taken = free[-count:]
+        taken.reverse()
+        del free[-count:]
+        request.blocks += taken
+        if len(request.blocks) == request.final_blocks:
+            self._internal_slots += self._tail_slots(request)
+
+    def _tail_slots(self, request: Request) -> int:
+        """Slots of the last block that the request will never fill."""
+        return request.final_blocks * self.block_size - request.kv_tokens

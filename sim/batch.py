@@ -1,0 +1,108 @@
+"""The running batch of a replica, with its decoding members in closed form.
+
+``requests`` holds all members in running order (= order of admission). A member either *prefills*
+(its ``known`` and ``computed`` are explicit) or *decodes*. The decoding ones gain one token in
+every step, so nothing of them is touched: with ``step`` the number of steps done,
+
+    known   = base + step            base fixed when decoding began
+    finish  = the step ``end`` at which known reaches total, kept in a heap
+    context = base_sum + num_decodes * step
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from .request import Request
+
+FAR = 1 << 62
+
+
+class RunningBatch:
+    """Members of a replica's batch; the replica advances ``step``."""
+
+    __slots__ = (
+        "_admissions",
+        "_base_sum",
+        "_ends",
+        "num_decodes",
+        "prefill_tokens",
+        "prefills",
+        "requests",
+        "step",
+    )
+
+    def __init__(self) -> None:
+        self.requests: dict[Request, None] = {}
+        self.prefills: dict[Request, None] = {}
+        self.step = 0
+        self.num_decodes = 0
+        self.prefill_tokens = 0
+        """Computed tokens of the members that prefill."""
+        self._base_sum = 0
+        self._ends: list[tuple[int, int, Request]] = []
+        self._admissions = 0
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that the next step's decodes attend to, their new tokens included."""
+        return self._base_sum + self.num_decodes * self.step
+
+    def admit(self, request: Request) -> None:
+        """Append to the running order; the request prefills."""
+        self._admissions += 1
+        request.sequence = self._admissions
+        self.requests[request] = None
+        self.prefills[request] = None
+
+    def start_decoding(self, request: Request) -> None:
+        """From the next step on the request decodes; ``known`` is up to date."""
+        del self.prefills[request]
+        self.prefill_tokens -= request.computed
+        request.base = base = request.known - self.step
+        request.decoding = True
+        self.num_decodes += 1
+        self._base_sum += base
+        request.end = end = request.total_tokens - base
+        heappush(self._ends, (end, request.sequence, request))
+
+    def hold_back(self, request: Request) -> None:
+        """A decoding request that the coming step leaves out: it ends one step later."""
+        request.base -= 1
+        self._base_sum -= 1
+        request.end += 1
+        heappush(self._ends, (request.end, request.sequence, request))
+
+    def remove(self, request: Request) -> None:
+        """Take a member out (finished or preempted), writing back its known tokens."""
+        del self.requests[request]
+        if request.decoding:
+            request.known = request.base + self.step
+            request.computed = request.known - 1
+            request.decoding = False
+            self.num_decodes -= 1
+            self._base_sum -= request.base
+        else:
+            del self.prefills[request]
+            self.prefill_tokens -= request.computed
+
+    def next_end(self) -> int:
+        """Number of steps done when the next decoding request ends; ``FAR`` if none decodes."""
+        ends = self._ends
+        while ends:
+            end, sequence, request = ends[0]
+            if request.decoding and request.end == end and request.sequence == sequence:
+                return end
+            heappop(ends)  # preempted or held back since
+        return FAR
+
+    def ended(self) -> list[Request]:
+        """Decoding requests that have just received their last token, in running order."""
+        done = []
+        while self.next_end() == self.step:
+            done.append(heappop(self._ends)[2])
+        return done
+
+    def last(self) -> Request:
+        """The most recently admitted member."""
+        return next(reversed(self.requests))

@@ -1,0 +1,100 @@
+"""How the server is set up: one flat value under vLLM's own flag names."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from ..calibration.names import unknown_name
+from .allocators import ALLOCATORS, PLACEMENTS, RESERVATIONS
+from .schedulers import SCHEDULERS, SchedulerLimits
+
+ON_IMPOSSIBLE = ("reject", "stall")
+
+_CHOICES = {
+    "allocator": ALLOCATORS,
+    "reservation": RESERVATIONS,
+    "placement": tuple(PLACEMENTS),
+    "scheduler": tuple(SCHEDULERS),
+    "on_impossible": ON_IMPOSSIBLE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """The flags of one server.
+
+    Raises:
+        ValueError: a flag outside its range, or an unknown allocator, scheduler, ...
+    """
+
+    max_model_len: int
+    """Longest prompt + output, tokens."""
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 2048
+    block_size: int = 16
+    """Tokens per block."""
+    gpu_memory_utilization: float = 0.92
+    kv_cache_dtype: str = "auto"
+    tensor_parallel_size: int = 1
+    enable_prefix_caching: bool = False
+    async_scheduling: bool = False
+    enable_chunked_prefill: bool = True
+    max_num_active_seqs: int | None = None
+    long_prefill_token_threshold: int = 0
+    prefill_schedule_interval: int = 1
+    watermark: float = 0.0
+    scheduler_reserve_full_isl: bool = True
+    enforce_eager: bool = False
+
+    allocator: str = "paged"
+    reservation: str = "max"
+    """Contiguous only."""
+    placement: str = "buddy"
+    """Contiguous only."""
+    scheduler: str = "vllm"
+    on_impossible: str = "reject"
+    """What becomes of a request that can never fit: ``reject`` at arrival, or ``stall`` as vLLM."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_model_len", "block_size", "tensor_parallel_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}(={getattr(self, name)}) must be > 0.")
+        if self.block_size > self.max_model_len:
+            raise ValueError(
+                f"block_size(={self.block_size}) must be <= max_model_len(={self.max_model_len})."
+            )
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ValueError(
+                f"gpu_memory_utilization(={self.gpu_memory_utilization}) must be in (0, 1]."
+            )
+        if not 0 <= self.watermark < 1:
+            raise ValueError(f"watermark(={self.watermark}) must be in [0, 1).")
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise unknown_name(getattr(self, name), known, field=name)
+        for name in ("enable_prefix_caching", "async_scheduling"):
+            if getattr(self, name):
+                raise ValueError(f"{name}(=True) is not simulated yet; leave it off.")
+        self.limits  # noqa: B018  checks its own fields
+
+    @property
+    def limits(self) -> SchedulerLimits:
+        """The part that schedulers obey."""
+        return SchedulerLimits(
+            max_num_seqs=self.max_num_seqs,
+            max_num_batched_tokens=self.max_num_batched_tokens,
+            max_num_active_seqs=self.max_num_active_seqs,
+            enable_chunked_prefill=self.enable_chunked_prefill,
+            long_prefill_token_threshold=self.long_prefill_token_threshold,
+            prefill_schedule_interval=self.prefill_schedule_interval,
+        )
+
+    @property
+    def title(self) -> str:
+        """What tells this deployment's memory management from another's."""
+        how = f"-{self.reservation} ({self.placement})" if self.allocator == "contiguous" else ""
+        return f"{self.allocator}{how}"
+
+    def to_json(self) -> dict[str, object]:
+        """All flags, by name."""
+        return asdict(self)

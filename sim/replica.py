@@ -1,0 +1,220 @@
+"""One serving engine: schedule, run, update, step after step.
+
+Between two events the batch is fixed and every request gains one token a step, so many steps are
+advanced at once (a *macro-step*): as many as there are before the next request ends, before memory
+runs short, before the cost line bends. An arrival that could be admitted cuts the run at the end of
+the step in which it arrives. ``exact_steps`` runs one step at a time, with the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from simpy import Environment, Event, Interrupt
+
+from ..calibration.step_cost import Batch, Line, StepCost
+from .allocators import Allocator
+from .batch import RunningBatch
+from .clock import StepEnd
+from .recorder import Recorder
+from .request import Request
+from .schedulers import Scheduler, Step
+
+StepLog = Callable[[float, float, Batch, Step, list[Request]], None]
+
+
+class Replica:
+    """A SimPy process that serves the requests submitted to it.
+
+    Args:
+        env: the clock, in nanoseconds.
+        allocator: the KV pool.
+        batch: the running batch, shared with the scheduler.
+        scheduler: decides each step.
+        cost: step times.
+        recorder: takes what happened.
+        on_finish: called with each request that leaves, at the time it leaves.
+        exact_steps: never advance more than one step at a time.
+        check: verify the allocator's ledger at every event.
+        log_step: called after each single step, with its start and duration in ns.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        *,
+        allocator: Allocator,
+        batch: RunningBatch,
+        scheduler: Scheduler,
+        cost: StepCost,
+        recorder: Recorder,
+        on_finish: Callable[[Request], None],
+        exact_steps: bool = False,
+        check: bool = False,
+        log_step: StepLog | None = None,
+    ) -> None:
+        self.env = env
+        self.allocator = allocator
+        self.batch = batch
+        self.scheduler = scheduler
+        self.cost = cost
+        self.recorder = recorder
+        self._on_finish = on_finish
+        self._exact = exact_steps
+        self._check = check
+        self._log_step = log_step
+        self._idle: Event | None = None
+        self._in_run = False
+        self._process = env.process(self._serve())
+
+    def submit(self, request: Request) -> None:
+        """A request arrives now."""
+        matters = self.scheduler.add(request)
+        if self._idle is not None:
+            self._idle.succeed()
+            self._idle = None
+        elif matters and self._in_run:
+            self._in_run = False
+            self._process.interrupt()
+
+    def _serve(self) -> Generator[Event, Any, None]:
+        env, scheduler, cost, batch = self.env, self.scheduler, self.cost, self.batch
+        while True:
+            if not scheduler.has_work():
+                yield self._sleep()
+                continue
+            steps = 0 if self._exact or not scheduler.only_decodes() else self._steps_ahead()
+            start = env.now
+            if steps:
+                line = cost.decode_line(
+                    Batch(batch.num_decodes, batch.context_tokens, (), scheduler.padding_rows)
+                )
+                steps = min(steps, line.num_steps)
+                self._in_run = True
+                try:
+                    yield StepEnd(env, line.span_ns(steps))
+                except Interrupt:
+                    steps = steps_until(line, env.now - start, steps)
+                    yield StepEnd(env, start + line.span_ns(steps) - env.now)
+                self._in_run = False
+                self._advance(start, line, steps)
+                continue
+            step = scheduler.schedule(start)
+            shape = scheduler.shape(step)
+            if not shape.num_tokens - shape.num_padding_rows:
+                left = self._leave(scheduler.retire(()))
+                if self._log_step is not None:
+                    self._log_step(start, 0.0, shape, step, left)
+                if not left and not step.preempted:
+                    yield self._sleep()  # nothing runs and the head of the queue does not fit
+                continue
+            duration = cost.step_ns(shape)
+            usage = self.allocator.usage(blocked=scheduler.blocked)
+            running, waiting = len(batch.requests), len(scheduler.waiting)
+            tokens = self._tokens() - len(step.held_back)
+            yield StepEnd(env, duration)
+            emitting = batch.num_decodes - len(step.held_back) - len(step.resumed)
+            self.recorder.step(
+                start_ns=start,
+                duration_ns=duration,
+                num_decodes=emitting,
+                num_running=running,
+                num_waiting=waiting,
+                tokens=tokens,
+                usage=usage,
+            )
+            left = self._complete(step)
+            if self._log_step is not None:
+                self._log_step(start, duration, shape, step, left)
+
+    def _sleep(self) -> Event:
+        self._idle = self.env.event()
+        return self._idle
+
+    def _tokens(self) -> int:
+        """Slots that hold KV during the coming step."""
+        batch = self.batch
+        return batch.context_tokens + batch.prefill_tokens + self.scheduler.held_tokens
+
+    def _steps_ahead(self) -> int:
+        """Steps until a request ends or memory is short; 0 where memory is short at once."""
+        step = self.batch.step
+        return self.allocator.decode_steps(step, self.batch.next_end() - step)
+
+    def _advance(self, start_ns: float, line: Line, steps: int) -> None:
+        """A run of decode steps has ended."""
+        batch, scheduler = self.batch, self.scheduler
+        usage = self.allocator.usage(blocked=scheduler.blocked)
+        self.recorder.run(
+            start_ns=start_ns,
+            line=line,
+            steps=steps,
+            num_decodes=batch.num_decodes,
+            num_running=len(batch.requests),
+            num_waiting=len(scheduler.waiting),
+            tokens=self._tokens(),
+            usage=usage,
+            growths=self.allocator.decode(batch.step, steps),
+        )
+        batch.step += steps
+        scheduler.after_run(steps)
+        if batch.next_end() == batch.step:
+            self._leave(scheduler.retire(batch.ended()))
+        if self._check:
+            self.allocator.check()
+
+    def _complete(self, step: Step) -> list[Request]:
+        """A single step has ended: tokens arrive; returns the requests that leave."""
+        batch, allocator, now = self.batch, self.allocator, self.env.now
+        for request in step.held_back:
+            allocator.stop_decoding(request)
+            batch.hold_back(request)
+            allocator.start_decoding(request)
+        for request in step.resumed:
+            self._end_pause(request, now)
+        batch.step += 1
+        finished = batch.ended()
+        for request, _ in step.chunks:
+            if request.computed == request.known:
+                self._first_token(request, now)
+                if request.known == request.total_tokens:
+                    finished.append(request)
+                else:
+                    batch.start_decoding(request)
+                    allocator.start_decoding(request)
+        finished.sort(key=lambda request: request.sequence)
+        left = self._leave(self.scheduler.retire(finished))
+        if self._check:
+            allocator.check()
+        return left
+
+    def _first_token(self, request: Request, now_ns: float) -> None:
+        """The token sampled at the end of a prefill, the first ever or the first after a pause."""
+        request.known += 1
+        if request.known == request.prompt_tokens + 1:
+            request.first_token_ns = now_ns
+        if request.silent_since_ns >= 0:
+            self._end_pause(request, now_ns)
+
+    def _end_pause(self, request: Request, now_ns: float) -> None:
+        self.recorder.gaps_ns.append(now_ns - request.silent_since_ns)
+        request.silent_since_ns = -1.0
+
+    def _leave(self, leaving: list[Request]) -> list[Request]:
+        for request in leaving:
+            request.finish_ns = self.env.now
+            self._on_finish(request)
+        return leaving
+
+
+def steps_until(line: Line, elapsed_ns: float, most: int) -> int:
+    """The fewest steps of a line, at least one, that last ``elapsed_ns`` or longer."""
+    low, high = 1, most
+    while low < high:
+        middle = (low + high) // 2
+        if line.span_ns(middle) >= elapsed_ns:
+            high = middle
+        else:
+            low = middle + 1
+    return low

@@ -1,0 +1,88 @@
+"""One request on its way through a replica: mutable, owned by the replica that serves it."""
+
+from __future__ import annotations
+
+NEVER = float("nan")
+
+
+class Request:
+    """A request's lengths, its progress and the times at which things happened to it.
+
+    *Known* tokens are the prompt and the outputs received so far. *Computed* tokens have their KV in
+    the cache. While a request decodes, each step computes its last known token and adds one; nobody
+    touches it: known is ``base + batch.step`` and its end is known from the start (see
+    :class:`~kvsim.sim.batch.RunningBatch`). At any other time ``known`` and ``computed`` hold.
+    """
+
+    __slots__ = (
+        "arrival_ns",
+        "base",
+        "blocks",
+        "computed",
+        "decoding",
+        "end",
+        "extent",
+        "final_blocks",
+        "finish_ns",
+        "first_token_ns",
+        "index",
+        "kv_tokens",
+        "known",
+        "num_preemptions",
+        "prompt_tokens",
+        "queued_ns",
+        "reject_reason",
+        "reserved_tokens",
+        "scheduled_ns",
+        "sequence",
+        "silent_since_ns",
+        "total_tokens",
+        "waited_ns",
+        "wasted_tokens",
+    )
+
+    def __init__(
+        self, *, index: int, prompt_tokens: int, output_tokens: int, arrival_ns: float = 0.0
+    ) -> None:
+        self.index = index
+        """Row in the trace."""
+        self.prompt_tokens = prompt_tokens
+        self.total_tokens = prompt_tokens + output_tokens
+        """Prompt and outputs at the end."""
+        self.kv_tokens = self.total_tokens - 1
+        """Slots filled in the end: the last token sampled is never computed."""
+        self.arrival_ns = arrival_ns
+        self.known = prompt_tokens
+        self.computed = 0
+
+        self.decoding = False
+        self.base = 0
+        self.end = 0
+        self.sequence = 0
+        """Order of admission into the running batch."""
+
+        self.blocks: list[int] = []
+        """Paged: the block table."""
+        self.final_blocks = 0
+        self.extent = -1
+        """Contiguous: address of the first slot."""
+        self.reserved_tokens = 0
+
+        self.queued_ns = arrival_ns
+        self.waited_ns = 0.0
+        self.scheduled_ns = NEVER
+        self.first_token_ns = NEVER
+        self.finish_ns = NEVER
+        self.silent_since_ns = -1.0
+        """Time of the last token before a pause (preempted, or left out of a step); -1 = no pause."""
+        self.num_preemptions = 0
+        self.wasted_tokens = 0
+        """Computed tokens thrown away by preemptions."""
+        self.reject_reason = ""
+
+    def known_at(self, step: int) -> int:
+        """Known tokens before the step of this number."""
+        return self.base + step if self.decoding else self.known
+
+    def __repr__(self) -> str:
+        return f"Request({self.index}, prompt={self.prompt_tokens}, total={self.total_tokens})"

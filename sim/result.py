@@ -1,0 +1,123 @@
+"""What a simulation gives back: columns of requests, segments of occupancy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..calibration.step_cost import NS_PER_S
+from .recorder import Recorder, Segment
+from .request import Request
+
+Columns = Mapping[str, NDArray[np.generic]]
+
+FINISHED, REJECTED, UNFINISHED = "finished", "rejected", "unfinished"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    """One simulated server.
+
+    ``requests`` has a row per request of the trace: ``index``, ``arrival_s``, ``scheduled_s``,
+    ``first_token_s``, ``finish_s`` (NaN where it did not happen), ``waited_s`` in the queue,
+    ``prompt_tokens``, ``output_tokens``, ``num_preemptions``, ``wasted_tokens``, ``status``,
+    ``reject_reason``.
+
+    ``segments`` has a row per run of steps: ``start_s``, ``duration_s``, ``first_step_s`` and
+    ``step_slope_s`` (step j of it lasts first + j * slope), ``num_steps``, ``num_decodes``,
+    ``num_running``, ``num_waiting`` (at its start) and the mean slots of each kind over it:
+    ``token_states``, ``reserved``, ``internal``, ``external``, ``cached``, ``free``.
+    """
+
+    requests: Columns
+    segments: Columns
+    gaps_s: NDArray[np.float64]
+    """Inter-token times across preemptions and steps that left a request out."""
+    pool_slots: int
+    """Tokens that the KV pool holds."""
+    num_steps: int
+    peak_waiting: int
+    num_length_capped: int
+    """Requests whose output was cut at max_model_len."""
+
+    @property
+    def status(self) -> NDArray[np.str_]:
+        """Per request: finished, rejected or unfinished."""
+        return np.asarray(self.requests["status"], dtype=np.str_)
+
+
+def collect(
+    requests: Sequence[Request],
+    recorder: Recorder,
+    *,
+    pool_slots: int,
+    peak_waiting: int,
+    num_length_capped: int,
+) -> Result:
+    """Turn the mutable state of a finished simulation into a :class:`Result`."""
+    return Result(
+        requests=_request_columns(requests),
+        segments=_segment_columns(recorder.segments, pool_slots),
+        gaps_s=np.array(recorder.gaps_ns, dtype=np.float64) / NS_PER_S,
+        pool_slots=pool_slots,
+        num_steps=recorder.num_steps,
+        peak_waiting=peak_waiting,
+        num_length_capped=num_length_capped,
+    )
+
+
+def _request_columns(requests: Sequence[Request]) -> Columns:
+    def seconds(name: str) -> NDArray[np.float64]:
+        return np.array([getattr(r, name) for r in requests], dtype=np.float64) / NS_PER_S
+
+    def whole(name: str) -> NDArray[np.int64]:
+        return np.array([getattr(r, name) for r in requests], dtype=np.int64)
+
+    reasons = [r.reject_reason for r in requests]
+    finish_s = seconds("finish_ns")
+    status = np.where(np.isnan(finish_s), UNFINISHED, FINISHED)
+    status[[bool(reason) for reason in reasons]] = REJECTED
+    prompt, total = whole("prompt_tokens"), whole("total_tokens")
+    return {
+        "index": whole("index"),
+        "arrival_s": seconds("arrival_ns"),
+        "scheduled_s": seconds("scheduled_ns"),
+        "first_token_s": seconds("first_token_ns"),
+        "finish_s": finish_s,
+        "waited_s": seconds("waited_ns"),
+        "prompt_tokens": prompt,
+        "output_tokens": total - prompt,
+        "num_preemptions": whole("num_preemptions"),
+        "wasted_tokens": whole("wasted_tokens"),
+        "status": status,
+        "reject_reason": np.array(reasons, dtype=np.str_),
+    }
+
+
+def _segment_columns(segments: Sequence[Segment], pool_slots: int) -> Columns:
+    table = np.array(segments, dtype=np.float64).reshape(-1, len(Segment._fields))
+    raw = dict(zip(Segment._fields, table.T, strict=True))
+    duration = raw["duration_ns"]
+    per_ns = np.divide(1.0, duration, out=np.zeros_like(duration), where=duration > 0)
+    tokens, held, internal, external = (
+        raw[f"{name}_slot_ns"] * per_ns for name in ("token", "held", "internal", "external")
+    )
+    return {
+        "start_s": raw["start_ns"] / NS_PER_S,
+        "duration_s": duration / NS_PER_S,
+        "first_step_s": raw["first_ns"] / NS_PER_S,
+        "step_slope_s": raw["slope_ns"] / NS_PER_S,
+        **{
+            name: raw[name.removeprefix("num_") if name == "num_steps" else name].astype(np.int64)
+            for name in ("num_steps", "num_decodes", "num_running", "num_waiting")
+        },
+        "token_states": tokens,
+        "reserved": np.maximum(held - internal - tokens, 0.0),
+        "internal": internal,
+        "external": external,
+        "cached": np.zeros_like(tokens),
+        "free": np.maximum(pool_slots - held - external, 0.0),
+    }

@@ -1,0 +1,253 @@
+"""What schedulers share: the queue, the walk over the running requests, preemption, admission.
+
+A scheduler decides whom to admit, how many tokens each request gets in a step and whom to preempt.
+:meth:`Scheduler.schedule` decides one step. It treats the decoding requests in bulk, looking only
+at those that need memory, where that gives the same decisions as walking over all of them;
+``exact_steps`` always walks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+
+from ...calibration.step_cost import Batch
+from ..allocators import Allocator
+from ..batch import RunningBatch
+from ..request import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerLimits:
+    """The engine's limits, under vLLM's names.
+
+    Raises:
+        ValueError: a limit below 1.
+    """
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_num_active_seqs: int | None = None
+    enable_chunked_prefill: bool = True
+    long_prefill_token_threshold: int = 0
+    prefill_schedule_interval: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("max_num_seqs", "max_num_batched_tokens", "prefill_schedule_interval"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}(={getattr(self, name)}) must be > 0.")
+        if self.max_num_active_seqs is not None and self.max_num_active_seqs < 1:
+            raise ValueError(f"max_num_active_seqs(={self.max_num_active_seqs}) must be > 0.")
+        if self.long_prefill_token_threshold < 0:
+            raise ValueError(
+                f"long_prefill_token_threshold(={self.long_prefill_token_threshold}) must be >= 0."
+            )
+
+    @property
+    def seats(self) -> int:
+        """Requests that may run at once."""
+        if self.max_num_active_seqs is None:
+            return self.max_num_seqs
+        return min(self.max_num_seqs, self.max_num_active_seqs)
+
+
+@dataclass(slots=True, kw_only=True)
+class Step:
+    """One engine step as scheduled."""
+
+    chunks: list[tuple[Request, int]] = field(default_factory=list)
+    """``(request, tokens)`` of those that do not simply decode."""
+    held_back: list[Request] = field(default_factory=list)
+    """Decoding requests that got no token."""
+    resumed: list[Request] = field(default_factory=list)
+    """Decoding requests that got a token again after they were held back."""
+    preempted: list[Request] = field(default_factory=list)
+    order: list[tuple[Request, int, int]] | None = None
+    """``(request, tokens, computed before)`` in scheduling order, where a log is kept."""
+    events: list[tuple[str, Request, int, list[int]]] | None = None
+    """``a`` took blocks, ``f`` failed to, ``p`` was preempted; with tokens and block ids."""
+
+
+class Scheduler(ABC):
+    """Queue and decisions of one replica.
+
+    Args:
+        allocator: the pool, asked before anything is granted.
+        batch: the running batch, in order of admission.
+        limits: the engine's limits.
+        exact_steps: decide request by request in every step.
+        keep_log: fill ``Step.order`` and ``Step.events``.
+    """
+
+    def __init__(
+        self,
+        *,
+        allocator: Allocator,
+        batch: RunningBatch,
+        limits: SchedulerLimits,
+        exact_steps: bool = False,
+        keep_log: bool = False,
+    ) -> None:
+        self.allocator = allocator
+        self.batch = batch
+        self.limits = limits
+        self.waiting: deque[Request] = deque()
+        self.blocked = False
+        """The head of the queue was refused for want of memory when last asked."""
+        self.held_tokens = 0
+        """KV of requests that have ended but still hold their memory (static batching)."""
+        self.padding_rows = 0
+        self._exact = exact_steps
+        self._keep_log = keep_log
+        self._held_back: dict[Request, None] = {}
+
+    @abstractmethod
+    def why_never(self, request: Request) -> str:
+        """The reason why this scheduler could never run the request; empty if it could."""
+
+    @abstractmethod
+    def schedule(self, now_ns: float) -> Step:
+        """Decide one step, taking memory and moving requests as decided."""
+
+    @abstractmethod
+    def could_admit(self) -> bool:
+        """Whether the head of the queue would be admitted now; updates ``blocked``."""
+
+    def has_work(self) -> bool:
+        """Whether anything waits or runs."""
+        return bool(self.waiting or self.batch.requests)
+
+    def add(self, request: Request) -> bool:
+        """Queue an arrival; True if the coming steps may change because of it."""
+        self.waiting.append(request)
+        return len(self.waiting) == 1 and len(self.batch.requests) < self.limits.seats
+
+    def only_decodes(self) -> bool:
+        """Whether the next step, and those after it until something happens, only decode."""
+        batch = self.batch
+        return (
+            not batch.prefills
+            and batch.num_decodes > 0
+            and not self._held_back
+            and not self.could_admit()
+        )
+
+    def after_run(self, steps: int) -> None:
+        """So many steps were run in which everybody decoded."""
+
+    def retire(self, finished: Iterable[Request]) -> list[Request]:
+        """Requests that leave now that these have their last token; frees their memory."""
+        leaving = list(finished)
+        for request in leaving:
+            self._leave(request)
+            self.allocator.release(request)
+        return leaving
+
+    def shape(self, step: Step) -> Batch:
+        """The batch shape of a scheduled step."""
+        batch = self.batch
+        decodes = batch.num_decodes - len(step.held_back)
+        context = batch.context_tokens - sum(r.known_at(batch.step) for r in step.held_back)
+        chunks = []
+        for request, tokens in step.chunks:
+            if tokens == 1 and request.computed == request.known > request.prompt_tokens:
+                decodes += 1  # its last known token, an output: a decode like any other
+                context += request.known
+            else:
+                chunks.append((tokens, request.computed - tokens))
+        return Batch(decodes, context, tuple(chunks), self.padding_rows)
+
+    def _in_bulk(self) -> bool:
+        """Whether the decoding requests all come before the others and all get their token."""
+        prefills = self.batch.prefills
+        if self._exact or self._held_back:
+            return False
+        tail = islice(reversed(self.batch.requests), len(prefills))
+        return all(request in prefills for request in tail)
+
+    def _order(self, in_bulk: bool) -> list[Request]:
+        batch = self.batch
+        if not in_bulk:
+            return list(batch.requests)
+        needers = self.allocator.needers(batch.step) if batch.num_decodes else []
+        return [*needers, *batch.prefills] if batch.prefills else needers
+
+    def _make_room(self, request: Request, tokens: int, step: Step, now_ns: float) -> bool:
+        """Room for so many tokens in all, preempting the last admitted while there is none."""
+        before = len(request.blocks)
+        new = 1 if request.decoding else tokens - request.computed
+        while not self.allocator.extend(request, tokens):
+            victim = self.batch.last()
+            if step.events is not None:
+                step.events += [("f", request, new, []), ("p", victim, 0, [])]
+            self._preempt(victim, now_ns)
+            step.preempted.append(victim)
+            if victim is request:
+                return False
+        if step.events is not None and len(request.blocks) > before:
+            step.events.append(("a", request, new, request.blocks[before:]))
+        return True
+
+    def _preempt(self, request: Request, now_ns: float) -> None:
+        """Free everything at once; outputs are kept; to the front of the queue (recompute)."""
+        self._leave(request)
+        self.allocator.release(request)
+        request.num_preemptions += 1
+        request.wasted_tokens += request.computed
+        request.computed = 0
+        request.queued_ns = now_ns
+        if request.known > request.prompt_tokens and request.silent_since_ns < 0:
+            request.silent_since_ns = now_ns
+        self.waiting.appendleft(request)
+
+    def _leave(self, request: Request) -> None:
+        self._held_back.pop(request, None)
+        if request.decoding:
+            self.allocator.stop_decoding(request)
+        self.batch.remove(request)
+
+    def _give(self, request: Request, tokens: int, step: Step) -> None:
+        """A request that does not simply decode gets tokens in this step."""
+        if step.order is not None:
+            step.order.append((request, tokens, request.computed))
+        request.computed += tokens
+        self.batch.prefill_tokens += tokens
+        step.chunks.append((request, tokens))
+
+    def _give_decode(self, request: Request, step: Step) -> None:
+        if request in self._held_back:
+            del self._held_back[request]
+            step.resumed.append(request)
+        if step.order is not None:
+            step.order.append((request, 1, request.known_at(self.batch.step) - 1))
+
+    def _hold_back(self, request: Request, step: Step, now_ns: float) -> None:
+        """A decoding request gets no token in this step."""
+        self._held_back[request] = None
+        step.held_back.append(request)
+        if request.silent_since_ns < 0:
+            request.silent_since_ns = now_ns
+
+    def _ask(self, request: Request, tokens: int) -> bool:
+        """Ask for memory for a waiting request's first tokens; remembers a refusal."""
+        fits = self.allocator.can_admit(request, tokens, others_run=bool(self.batch.requests))
+        self.blocked = not fits
+        return fits
+
+    def _take_head(self, tokens: int, step: Step, now_ns: float) -> None:
+        """Admit the head of the queue with so many tokens, which :meth:`_ask` said would fit."""
+        request = self.waiting.popleft()
+        self.allocator.admit(request, tokens)
+        if step.events is not None:
+            step.events.append(("a", request, tokens, list(request.blocks)))
+        request.waited_ns += now_ns - request.queued_ns
+        if request.scheduled_ns != request.scheduled_ns:  # NaN: never scheduled before
+            request.scheduled_ns = now_ns
+        self.batch.admit(request)
+        self._give(request, tokens, step)
+
+    def _new_step(self) -> Step:
+        return Step(order=[], events=[]) if self._keep_log else Step()

@@ -1,0 +1,60 @@
+"""Static batching, as FasterTransformer serves: a batch runs until its longest member is done.
+
+A batch takes the waiting requests that fit, first come first served; nobody joins later. A member
+that has its last token keeps its memory and its row until the batch ends: the row is computed as
+padding, its answer returns with the batch (the Orca paper, section 3: requests that have finished
+earlier "cannot return to the client").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..request import Request
+from .base import Step
+from .orca import OrcaScheduler
+
+
+class StaticScheduler(OrcaScheduler):
+    """A batch at a time; prompts enter whole, over several steps if there are many."""
+
+    _open = True
+    """The batch is still being filled."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._done: list[Request] = []
+
+    def add(self, request: Request) -> bool:
+        return super().add(request) and self._open
+
+    def schedule(self, now_ns: float) -> Step:
+        if not self.batch.requests:
+            self._open = True
+        step = self._new_step()
+        self._run_running(step, now_ns)
+        if self._open and not step.preempted:
+            self._open = self._admit(step, now_ns)
+        return step
+
+    def could_admit(self) -> bool:
+        return self._open and super().could_admit()
+
+    def retire(self, finished: Iterable[Request]) -> list[Request]:
+        for request in finished:
+            self._leave(request)
+            self._done.append(request)
+            self.held_tokens += request.kv_tokens
+            self.padding_rows += 1
+        if self.batch.requests:
+            return []
+        leaving, self._done = self._done, []
+        self.held_tokens = self.padding_rows = 0
+        for request in leaving:
+            self.allocator.release(request)
+        return leaving
+
+    def _may_admit(self) -> bool:
+        free_seats = self.limits.seats - len(self.batch.requests) - len(self._done)
+        return bool(self.waiting) and free_seats > 0

@@ -1,0 +1,128 @@
+"""vLLM's V1 scheduler, synchronous, first come first served (``golden/RULES.md`` parts 3 and 5).
+
+There is no prefill or decode phase: the running requests, in order of admission, get tokens until
+computed catches up with known, out of one budget of ``max_num_batched_tokens``; then waiting
+requests are admitted while budget, seats and memory last. Where memory is short the most recently
+admitted request is preempted, and nothing is admitted in that step.
+"""
+
+from __future__ import annotations
+
+from ..request import Request
+from .base import Scheduler, Step
+
+
+class VllmScheduler(Scheduler):
+    """One token budget, chunked prefill, recompute preemption."""
+
+    _steps_since_prefill = 0
+    _backlog = False
+
+    def why_never(self, request: Request) -> str:
+        budget = self.limits.max_num_batched_tokens
+        if self.limits.enable_chunked_prefill or request.kv_tokens <= budget:
+            return ""
+        return (
+            f"needs {request.kv_tokens} tokens in one step, "
+            f"max_num_batched_tokens is {budget} and chunked prefill is off"
+        )
+
+    def add(self, request: Request) -> bool:
+        matters = super().add(request)
+        return matters or (self.limits.prefill_schedule_interval > 1 and len(self.waiting) == 1)
+
+    def only_decodes(self) -> bool:
+        if self.limits.prefill_schedule_interval > 1 and self.waiting:
+            return False  # whether a step is held depends on what the steps before it did
+        if self.batch.num_decodes > self.limits.max_num_batched_tokens:
+            return False
+        return super().only_decodes()
+
+    def after_run(self, steps: int) -> None:
+        interval = self.limits.prefill_schedule_interval
+        if interval > 1:
+            if self._backlog or self._steps_since_prefill + steps >= interval:
+                self._backlog = False
+            self._steps_since_prefill += steps
+
+    def schedule(self, now_ns: float) -> Step:
+        step = self._new_step()
+        queued = len(self.batch.requests) + len(self.waiting)
+        held = self._is_held()
+        budget = self._run_running(step, now_ns, cap=self._cap(queued), held=held)
+        if not step.preempted:
+            self._admit(step, budget, now_ns, cap=self._cap(queued), held=held)
+            if not held:
+                self._backlog = bool(self.waiting)
+        if step.chunks:
+            self._steps_since_prefill = 0
+        elif self.batch.num_decodes:
+            self._steps_since_prefill += 1
+        return step
+
+    def could_admit(self) -> bool:
+        budget = self.limits.max_num_batched_tokens - self.batch.num_decodes
+        tokens = self._head_tokens(budget, self._cap(len(self.batch.requests) + len(self.waiting)))
+        self.blocked = False
+        return tokens > 0 and self._ask(self.waiting[0], tokens)
+
+    def _cap(self, queued: int) -> int:
+        """Most tokens a prefill gets in one step; a lone request is not capped."""
+        threshold = self.limits.long_prefill_token_threshold
+        return threshold if threshold and queued > 1 else self.limits.max_num_batched_tokens
+
+    def _is_held(self) -> bool:
+        """Whether prefills must wait so that the running requests decode undisturbed."""
+        interval = self.limits.prefill_schedule_interval
+        return (
+            interval > 1
+            and self._steps_since_prefill < interval - 1
+            and self.batch.num_decodes > 0
+            and not self._backlog
+        )
+
+    def _run_running(self, step: Step, now_ns: float, *, cap: int, held: bool) -> int:
+        """Give the running requests their tokens; returns what is left of the budget."""
+        batch, requests = self.batch, self.batch.requests
+        budget = self.limits.max_num_batched_tokens
+        in_bulk = budget >= batch.num_decodes and self._in_bulk()
+        decode_tokens = 0 if in_bulk else 1
+        if in_bulk:
+            budget -= batch.num_decodes
+        for request in self._order(in_bulk):
+            if request not in requests:
+                continue  # preempted in this walk
+            if request.decoding:
+                if not in_bulk and budget == 0:
+                    self._hold_back(request, step, now_ns)
+                elif self._make_room(request, request.known_at(batch.step), step, now_ns):
+                    budget -= decode_tokens
+                    self._give_decode(request, step)
+            elif not held and budget > 0:
+                tokens = min(request.known - request.computed, cap, budget)
+                if self._make_room(request, request.computed + tokens, step, now_ns):
+                    budget -= tokens
+                    self._give(request, tokens, step)
+        return budget
+
+    def _admit(self, step: Step, budget: int, now_ns: float, *, cap: int, held: bool) -> None:
+        self.blocked = False
+        while tokens := self._head_tokens(budget, cap):
+            head = self.waiting[0]
+            if held and head.known > 1:
+                return
+            if not self._ask(head, tokens):
+                if step.events is not None:
+                    step.events.append(("f", head, tokens, []))
+                return
+            self._take_head(tokens, step, now_ns)
+            budget -= tokens
+
+    def _head_tokens(self, budget: int, cap: int) -> int:
+        """Tokens that the head of the queue would get; 0 if no seat or budget is left for it."""
+        if not self.waiting or budget <= 0 or len(self.batch.requests) >= self.limits.seats:
+            return 0
+        tokens = min(self.waiting[0].known, cap)
+        if tokens > budget and not self.limits.enable_chunked_prefill:
+            return 0
+        return min(tokens, budget)

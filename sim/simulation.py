@@ -1,0 +1,255 @@
+"""A trace through one server: the feeder of arrivals, the replica, the result.
+
+Arrivals come at the trace's times, or ``delay_s`` after the previous turn of a session has ended,
+or, with ``concurrency``, whenever one of so many clients is free (closed loop).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from simpy import Environment, Event
+
+from ..calibration.step_cost import NS_PER_S, StepCost
+from .allocators import Allocator, ContiguousAllocator, PagedAllocator
+from .batch import RunningBatch
+from .clock import Arrival
+from .deployment import Deployment
+from .recorder import Recorder
+from .replica import Replica, StepLog
+from .request import Request
+from .result import Result, collect
+from .schedulers import SCHEDULERS
+
+Progress = Callable[[int], None]
+"""Told how many requests are done, now and then."""
+
+_PROGRESS_EVERY = 256
+
+
+class Arrivals(Protocol):
+    """The columns of a trace that a simulation reads (see ``kvsim.traces.Trace``)."""
+
+    @property
+    def arrival_s(self) -> NDArray[np.float64] | None: ...
+    @property
+    def prompt_tokens(self) -> NDArray[np.int64]: ...
+    @property
+    def output_tokens(self) -> NDArray[np.int64]: ...
+    @property
+    def parent(self) -> NDArray[np.int64] | None: ...
+    @property
+    def delay_s(self) -> NDArray[np.float64] | None: ...
+
+
+def simulate(
+    trace: Arrivals,
+    *,
+    deployment: Deployment,
+    cost: StepCost,
+    num_gpu_blocks: int,
+    concurrency: int | None = None,
+    exact_steps: bool = False,
+    check: bool = False,
+    log_step: StepLog | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Replay a trace through one server.
+
+    Args:
+        trace: what arrives; lengths alone are enough with ``concurrency``.
+        deployment: the server's flags.
+        cost: step times.
+        num_gpu_blocks: blocks of the KV pool, the null block included; a contiguous allocator
+            gets the same memory, ``num_gpu_blocks * block_size`` slots.
+        concurrency: closed loop with so many clients, each sending its next request when the
+            last one is answered; the trace's times are not used.
+        exact_steps: one engine step at a time: slower, same result.
+        check: verify the allocator's ledger at every event.
+        log_step: called after each step; implies ``exact_steps``.
+        progress: told how many requests are done.
+
+    Raises:
+        ValueError: no requests, no arrival times, concurrency below 1, no block for a request.
+    """
+    if not len(trace.prompt_tokens):
+        raise ValueError("trace holds no requests.")
+    if concurrency is not None and concurrency < 1:
+        raise ValueError(f"concurrency(={concurrency}) must be > 0.")
+    if concurrency is None and trace.arrival_s is None:
+        raise ValueError("trace has lengths only: give an arrival process, a rate or concurrency.")
+    run = _Run(
+        trace,
+        deployment=deployment,
+        cost=cost,
+        allocator=make_allocator(deployment, num_gpu_blocks),
+        exact_steps=exact_steps or log_step is not None,
+        check=check,
+        log_step=log_step,
+        progress=progress,
+    )
+    return run.closed_loop(concurrency) if concurrency is not None else run.open_loop()
+
+
+def make_allocator(deployment: Deployment, num_gpu_blocks: int) -> Allocator:
+    """The allocator that a deployment names, with an empty pool."""
+    if deployment.allocator == "paged":
+        return PagedAllocator(
+            num_gpu_blocks=num_gpu_blocks,
+            block_size=deployment.block_size,
+            watermark=deployment.watermark,
+            reserve_full_isl=deployment.scheduler_reserve_full_isl,
+        )
+    return ContiguousAllocator(
+        pool_slots=num_gpu_blocks * deployment.block_size,
+        max_model_len=deployment.max_model_len,
+        reservation=deployment.reservation,
+        placement=deployment.placement,
+    )
+
+
+class _Run:
+    """One simulation: its clock, its replica, its requests."""
+
+    def __init__(
+        self,
+        trace: Arrivals,
+        *,
+        deployment: Deployment,
+        cost: StepCost,
+        allocator: Allocator,
+        exact_steps: bool,
+        check: bool,
+        log_step: StepLog | None,
+        progress: Progress | None,
+    ) -> None:
+        self.env = Environment()
+        self.deployment = deployment
+        self.allocator = allocator
+        self.recorder = Recorder()
+        self.num_length_capped = 0
+        self.requests = self._make_requests(trace)
+        self.trace = trace
+        batch = RunningBatch()
+        self.scheduler = SCHEDULERS[deployment.scheduler](
+            allocator=allocator,
+            batch=batch,
+            limits=deployment.limits,
+            exact_steps=exact_steps,
+            keep_log=log_step is not None,
+        )
+        self.replica = Replica(
+            self.env,
+            allocator=allocator,
+            batch=batch,
+            scheduler=self.scheduler,
+            cost=cost,
+            recorder=self.recorder,
+            on_finish=self._done,
+            exact_steps=exact_steps,
+            check=check,
+            log_step=log_step,
+        )
+        self.peak_waiting = 0
+        self._num_done = 0
+        self._progress = progress
+        self._replies: dict[int, Event] = {}
+        self._turns: dict[int, list[tuple[Request, float]]] = {}
+
+    def open_loop(self) -> Result:
+        """Arrivals at the trace's times; later turns of sessions after their previous turn."""
+        arrival_s = self.trace.arrival_s
+        assert arrival_s is not None, "simulate() has checked it"
+        times_ns = np.round(np.asarray(arrival_s) * NS_PER_S)
+        parent, delay_s = self.trace.parent, self.trace.delay_s
+        roots = ~np.isnan(times_ns)
+        if parent is not None and delay_s is not None:
+            for child in np.flatnonzero(~roots):
+                turn = (self.requests[child], float(round(delay_s[child] * NS_PER_S)))
+                self._turns.setdefault(int(parent[child]), []).append(turn)
+        order = np.flatnonzero(roots)
+        self.env.process(self._feed(order.tolist(), times_ns[order].tolist()))
+        return self._finish()
+
+    def closed_loop(self, concurrency: int) -> Result:
+        """So many clients, each with one request under way."""
+        queue = iter(self.requests)
+        for _ in range(concurrency):
+            self.env.process(self._client(queue))
+        return self._finish()
+
+    def _finish(self) -> Result:
+        self.env.run()
+        return collect(
+            self.requests,
+            self.recorder,
+            pool_slots=self.allocator.pool_slots,
+            peak_waiting=self.peak_waiting,
+            num_length_capped=self.num_length_capped,
+        )
+
+    def _make_requests(self, trace: Arrivals) -> list[Request]:
+        longest = self.deployment.max_model_len
+        requests = []
+        lengths = zip(trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), strict=True)
+        for index, (prompt, output) in enumerate(lengths):
+            if prompt < longest < prompt + output:
+                output = longest - prompt  # the engine stops there
+                self.num_length_capped += 1
+            requests.append(Request(index=index, prompt_tokens=prompt, output_tokens=output))
+        return requests
+
+    def _feed(
+        self, order: list[int], times_ns: list[float]
+    ) -> Generator[Event, None, None]:
+        env, requests = self.env, self.requests
+        for index, time_ns in zip(order, times_ns, strict=True):
+            if time_ns > env.now:
+                yield Arrival(env, time_ns - env.now)
+            self._arrive(requests[index])
+
+    def _client(self, queue: Iterator[Request]) -> Generator[Event, None, None]:
+        for request in queue:
+            reply = self._replies[request.index] = self.env.event()
+            self._arrive(request)
+            yield reply
+
+    def _arrive(self, request: Request) -> None:
+        request.arrival_ns = request.queued_ns = self.env.now
+        request.reject_reason = self._why_rejected(request)
+        if request.reject_reason:
+            self._done(request)
+            return
+        self.replica.submit(request)
+        waiting = len(self.scheduler.waiting)
+        if waiting > self.peak_waiting:
+            self.peak_waiting = waiting
+
+    def _why_rejected(self, request: Request) -> str:
+        longest = self.deployment.max_model_len
+        if request.prompt_tokens >= longest:
+            return f"prompt of {request.prompt_tokens} tokens, max_model_len is {longest}"
+        if self.deployment.on_impossible == "stall":
+            return ""
+        return self.scheduler.why_never(request) or self.allocator.why_never(request)
+
+    def _done(self, request: Request) -> None:
+        """A request was answered or rejected: whoever waits for the reply goes on."""
+        self._num_done += 1
+        if self._progress is not None and self._num_done % _PROGRESS_EVERY == 0:
+            self._progress(self._num_done)
+        if self._replies:
+            self._replies.pop(request.index).succeed()
+        for turn, delay_ns in self._turns.pop(request.index, ()):
+            self._arrive_later(turn, delay_ns)
+
+    def _arrive_later(self, request: Request, delay_ns: float) -> None:
+        def arrive(_: Event) -> None:
+            self._arrive(request)
+
+        event = Arrival(self.env, delay_ns)
+        assert event.callbacks is not None, "an event that has not occurred has callbacks"
+        event.callbacks.append(arrive)

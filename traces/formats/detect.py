@@ -1,0 +1,78 @@
+"""Which format a file is in, told by a CSV header's or a first record's names."""
+
+import json
+from typing import Any
+
+from .tables import LAYOUTS, parse_table
+
+_MOST_LINES = 100  # a bad first line must not hide the format of the rest
+
+# a format's keys; the first entry whose keys are all there wins
+_RECORD_KEYS = (
+    ("golden", ("arrival_s", "output_tokens")),
+    ("bailian", ("chat_id", "parent_chat_id", "input_length")),
+    ("llmservingsim", ("input_toks", "output_toks")),
+    ("mooncake", ("input_length",)),
+    ("mooncake", ("input_tokens",)),
+    ("mooncake", ("timestamp", "text_input")),
+    ("mooncake", ("timestamp", "messages")),
+    ("sharegpt", ("conversations",)),
+)
+_FORMAT_ADVICE = "name it with --trace-format"
+
+
+def detect_format(text: str, file: str) -> str:
+    """The format's name. Raises ValueError, naming what was found, where none fits."""
+    if text.lstrip().startswith(("{", "[")):
+        return _detect_json(text, file)
+    return _detect_csv(text, file)
+
+
+def _detect_csv(text: str, file: str) -> str:
+    line = next(line for line in text.splitlines() if line.strip())
+    header = parse_table(line, file)
+    for name, layout in LAYOUTS.items():
+        if all(header.has(column) for column in layout.required):
+            return name
+    found = ", ".join(column or '""' for column in header.header[:20])
+    raise ValueError(
+        f"{file} has a header of no known format (columns: {found[:300]}): {_FORMAT_ADVICE}, "
+        "or use csv and name its columns."
+    )
+
+
+def _detect_json(text: str, file: str) -> str:
+    record = _first_record(text)
+    if record is None:
+        raise ValueError(f"{file} holds no requests: no line of it is a JSON object.")
+    for name, keys in _RECORD_KEYS:
+        if all(key in record for key in keys):
+            return name
+    found = ", ".join(list(record)[:20])
+    raise ValueError(f"{file} has records of no known format (keys: {found[:300]}): {_FORMAT_ADVICE}.")
+
+
+def _first_record(text: str) -> dict[str, Any] | None:
+    if text.lstrip().startswith("["):
+        return _first_of_list(text)
+    lines = (line for line in text.split("\n") if line.strip())
+    for _, line in zip(range(_MOST_LINES), lines, strict=False):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict):
+            return record
+    return None
+
+
+def _first_of_list(text: str) -> dict[str, Any] | None:
+    """The first element of a JSON list, without parsing the rest."""
+    start = text.find("{")
+    if start < 0:
+        return None
+    try:
+        record, _ = json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None

@@ -1,0 +1,173 @@
+"""From the JSON objects of a file to `Rows`, by a format's `RecordLayout`."""
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+
+from ..columns import NS_PER_S, offsets_of
+from ..trace import SkippedRow
+from .chains import ChainBuilder
+from .numbers import BadValueError, count_of, integer_of, ns_of
+from .records import Record, RecordLayout, Records, first_of
+from .rows import NO_TIME_NS, Rows
+from .sampling import Sampling, sampling_of
+
+MS_NS = 1_000_000
+
+LAYOUTS = {
+    # kvcache-ai/Mooncake (FAST'25) and its dialects
+    "mooncake": RecordLayout(
+        time={"timestamp": MS_NS, "created_time": MS_NS},
+        prompt=("input_length", "input_tokens"),
+        output=("output_length", "output_tokens"),
+        hash_block_size=512,
+        delay={"delay": MS_NS, "delay_ms": MS_NS},
+        session="session_id",
+    ),
+    # alibaba-edu/qwen-bailian-usagetraces-anon
+    "bailian": RecordLayout(
+        time={"timestamp": NS_PER_S},
+        prompt=("input_length",),
+        output=("output_length",),
+        hash_block_size=16,
+        key="chat_id",
+        parent_key="parent_chat_id",
+    ),
+    # casys-kaist/LLMServingSim, the flat rows
+    "llmservingsim": RecordLayout(
+        time={"arrival_time_ns": 1},
+        prompt=("input_toks",),
+        output=("output_toks",),
+        hash_block_size=16,
+        tokens=("input_tok_ids",),
+    ),
+    # step-by-step conformance cases of a real scheduler: seconds
+    "golden": RecordLayout(
+        time={"arrival_s": NS_PER_S},
+        prompt=("prompt_tokens",),
+        output=("output_tokens",),
+        hash_block_size=512,
+        tokens=("prompt_token_ids", "prompt_ranges"),
+    ),
+}
+
+
+class _Columns:
+    """The growing columns of one file."""
+
+    def __init__(self, layout: RecordLayout, hash_block_size: int | None) -> None:
+        self.layout = layout
+        self.lines: list[int] = []
+        self.prompt: list[int] = []
+        self.output: list[int] = []
+        self.time_ns: list[int] = []
+        self.delay_s: list[float] = []
+        self.sampling: list[Sampling] = []
+        self.priority: list[int] = []
+        self.session: list[Hashable | None] = []
+        self.key: list[Hashable | None] = []
+        self.parent_key: list[Hashable | None] = []
+        self.chains = ChainBuilder(hash_block_size, layout)
+
+    def add(self, record: Record) -> None:
+        """Take a record in. Raises BadValueError, and then leaves nothing behind."""
+        layout = self.layout
+        block_size = self.chains.block_size_of(record)
+        time_ns, delay_s = _start_of(record, layout)
+        prompt = self.chains.prompt_tokens_of(record, block_size)
+        sampling = sampling_of(record, layout.output)
+        priority = integer_of(record["priority"], "priority") if "priority" in record else 0
+        session = _link(record, layout.session)
+        parent = _link(record, layout.parent_key)
+        self.chains.add(record, prompt, block_size)
+        self.prompt.append(prompt)
+        self.sampling.append(sampling)
+        self.time_ns.append(time_ns)
+        self.delay_s.append(delay_s)
+        self.priority.append(priority)
+        self.session.append(session)
+        self.key.append(_link(record, layout.key))
+        self.parent_key.append(parent)
+
+
+def read_records(records: Records, layout: RecordLayout, hash_block_size: int | None) -> Rows:
+    """The file's requests, with a reason for each line that is none.
+
+    `hash_block_size` (tokens) overrides the file's own and the format's.
+    """
+    columns = _Columns(layout, hash_block_size)
+    skipped = list(records.skipped)
+    for line, record in records.rows:
+        try:
+            columns.add(record)
+            columns.lines.append(line)
+        except BadValueError as error:
+            skipped.append(SkippedRow(file=records.file, row=line, reason=str(error)))
+    return _rows_of(records.file, columns, tuple(sorted(skipped, key=lambda skip: skip.row)))
+
+
+def _rows_of(file: str, columns: _Columns, skipped: tuple[SkippedRow, ...]) -> Rows:
+    layout, chains = columns.layout, columns.chains
+    timed = any(time != NO_TIME_NS for time in columns.time_ns)
+    num_samples = np.array([s.num_samples for s in columns.sampling], dtype=np.int64)
+    beam_width = np.array([s.beam_width for s in columns.sampling], dtype=np.int64)
+    priority = np.array(columns.priority, dtype=np.int64)
+    output = np.array([s.output_tokens for s in columns.sampling], dtype=np.int64)
+    prompt = np.array(columns.prompt, dtype=np.int64)
+    notes = (*chains.notes(), *_output_notes(columns.sampling))
+    return Rows(
+        file=file,
+        lines=columns.lines,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        time_ns=np.array(columns.time_ns, dtype=np.int64) if timed else None,
+        hash_ids=chains.hash_ids() if chains.any_ids else None,
+        hash_offsets=offsets_of(chains.counts) if chains.any_ids else None,
+        hash_block_size=chains.block_size if chains.any_ids else None,
+        session=columns.session if layout.session else None,
+        key=columns.key if layout.key else None,
+        parent_key=columns.parent_key if layout.parent_key else None,
+        delay_s=np.array(columns.delay_s, dtype=np.float64) if layout.delay else None,
+        num_samples=num_samples if (num_samples != 1).any() else None,
+        beam_width=beam_width if (beam_width != 0).any() else None,
+        priority=priority if (priority != 0).any() else None,
+        skipped=skipped,
+        notes=notes,
+    )
+
+
+def _start_of(record: Record, layout: RecordLayout) -> tuple[int, float]:
+    """Arrival (ns) or NO_TIME_NS, and delay after the previous turn (s) or NaN."""
+    time_key, time = first_of(record, tuple(layout.time))
+    if time is not None:
+        time_ns = ns_of(time, time_key, layout.time[time_key])
+        if time_ns < 0:
+            raise BadValueError(f"{time_key}(={time}) must be >= 0")
+        return time_ns, float("nan")
+    if not layout.delay:
+        return NO_TIME_NS, float("nan")
+    delay_key, delay = first_of(record, tuple(layout.delay))
+    if delay is None:
+        return NO_TIME_NS, float("nan")
+    delay_ns = ns_of(delay, delay_key, layout.delay[delay_key])
+    if delay_ns < 0:
+        raise BadValueError(f"{delay_key}(={delay}) must be >= 0")
+    return NO_TIME_NS, delay_ns / NS_PER_S
+
+
+def _link(record: Record, key: str | None) -> Hashable | None:
+    """A session or chat id; null, "" and -1 mean none."""
+    value: Any = None if key is None else record.get(key)
+    if value is None or value == "" or value == -1:
+        return None
+    if not isinstance(value, str | int):
+        raise BadValueError(f"{key}(={value}) must be a text or a whole number")
+    return value
+
+
+def _output_notes(sampling: list[Sampling]) -> tuple[str, ...]:
+    several = sum(s.longest_of_several for s in sampling)
+    if not several:
+        return ()
+    return (f"output_lengths: the longest sample counts as the output length (rows: {several})",)
