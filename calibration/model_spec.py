@@ -175,7 +175,9 @@ class ModelSpec:
         kv_dtype(kv_cache_dtype)
         return self.checkpoint_kv_dtype if kv_cache_dtype == "auto" else kv_cache_dtype
 
-    def kv_bytes_per_token(self, kv_cache_dtype: str = "auto", tensor_parallel_size: int = 1) -> int:
+    def kv_bytes_per_token(
+        self, kv_cache_dtype: str = "auto", tensor_parallel_size: int = 1
+    ) -> int:
         """KV bytes of one token over all KV-holding layers, on one GPU.
 
         Window layers count in full (as long as the token is inside the window); recurrent state

@@ -30,14 +30,14 @@ def load_model(name_or_path: str) -> ModelSpec:
     Raises:
         ValueError: unknown name (near matches are listed), or a file that cannot be read.
     """
-    path = Path(name_or_path)
-    if name_or_path.endswith(".json") or path.is_dir():
-        return read_config(path)
+    if name_or_path.endswith(".json"):
+        return read_config(Path(name_or_path))
     names = _names()
-    short = _shortened(name_or_path)
-    for candidate in (name_or_path, short[0], *short):
+    for candidate in (name_or_path, *_shortened(name_or_path)):
         if canonical(candidate) in names:
             return _catalogue_model(names[canonical(candidate)])
+    if name_or_path and Path(name_or_path).exists():
+        return read_config(Path(name_or_path))
     raise unknown_name(name_or_path, _catalogue(), field="model")
 
 

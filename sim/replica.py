@@ -9,19 +9,35 @@ the step in which it arrives. ``exact_steps`` runs one step at a time, with the 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, NamedTuple
 
 from simpy import Environment, Event, Interrupt
 
 from ..calibration.step_cost import Batch, Line, StepCost
-from .allocators import Allocator
+from .allocators import Allocator, Usage
 from .batch import RunningBatch
 from .clock import StepEnd
 from .recorder import Recorder
 from .request import Request
 from .schedulers import Scheduler, Step
 
-StepLog = Callable[[float, float, Batch, Step, list[Request]], None]
+
+class StepRecord(NamedTuple):
+    """One engine step as it went, for a log; counts are those after its schedule."""
+
+    start_ns: float
+    duration_ns: float
+    shape: Batch
+    step: Step
+    num_running: int
+    num_waiting: int
+    usage: Usage
+    left: list[Request]
+    """Requests that left at its end."""
+    usage_after: Usage
+
+
+StepLog = Callable[[StepRecord], None]
 
 
 class Replica:
@@ -37,7 +53,7 @@ class Replica:
         on_finish: called with each request that leaves, at the time it leaves.
         exact_steps: never advance more than one step at a time.
         check: verify the allocator's ledger at every event.
-        log_step: called after each single step, with its start and duration in ns.
+        log_step: called with a record of each single step.
     """
 
     def __init__(
@@ -102,16 +118,15 @@ class Replica:
                 continue
             step = scheduler.schedule(start)
             shape = scheduler.shape(step)
+            usage = self.allocator.usage(blocked=scheduler.blocked)
+            running, waiting = len(batch.requests), len(scheduler.waiting)
             if not shape.num_tokens - shape.num_padding_rows:
                 left = self._leave(scheduler.retire(()))
-                if self._log_step is not None:
-                    self._log_step(start, 0.0, shape, step, left)
+                self._log(start, 0.0, shape, step, running, waiting, usage, left)
                 if not left and not step.preempted:
                     yield self._sleep()  # nothing runs and the head of the queue does not fit
                 continue
             duration = cost.step_ns(shape)
-            usage = self.allocator.usage(blocked=scheduler.blocked)
-            running, waiting = len(batch.requests), len(scheduler.waiting)
             tokens = self._tokens() - len(step.held_back)
             yield StepEnd(env, duration)
             emitting = batch.num_decodes - len(step.held_back) - len(step.resumed)
@@ -125,8 +140,25 @@ class Replica:
                 usage=usage,
             )
             left = self._complete(step)
-            if self._log_step is not None:
-                self._log_step(start, duration, shape, step, left)
+            self._log(start, duration, shape, step, running, waiting, usage, left)
+
+    def _log(
+        self,
+        start_ns: float,
+        duration_ns: float,
+        shape: Batch,
+        step: Step,
+        num_running: int,
+        num_waiting: int,
+        usage: Usage,
+        left: list[Request],
+    ) -> None:
+        if self._log_step is not None:
+            after = self.allocator.usage(blocked=self.scheduler.blocked)
+            record = StepRecord(
+                start_ns, duration_ns, shape, step, num_running, num_waiting, usage, left, after
+            )
+            self._log_step(record)
 
     def _sleep(self) -> Event:
         self._idle = self.env.event()

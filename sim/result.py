@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from ..calibration.step_cost import NS_PER_S
 from .recorder import Recorder, Segment
 from .request import Request
 
-Columns = Mapping[str, NDArray[np.generic]]
+Columns = Mapping[str, NDArray[Any]]
 
 FINISHED, REJECTED, UNFINISHED = "finished", "rejected", "unfinished"
 

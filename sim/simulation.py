@@ -202,9 +202,7 @@ class _Run:
             requests.append(Request(index=index, prompt_tokens=prompt, output_tokens=output))
         return requests
 
-    def _feed(
-        self, order: list[int], times_ns: list[float]
-    ) -> Generator[Event, None, None]:
+    def _feed(self, order: list[int], times_ns: list[float]) -> Generator[Event, None, None]:
         env, requests = self.env, self.requests
         for index, time_ns in zip(order, times_ns, strict=True):
             if time_ns > env.now:

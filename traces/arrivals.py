@@ -1,7 +1,8 @@
 """Arrival processes: n times (s), the first at 0, gaps with mean 1/rate.
 
 - poisson: exponential gaps
-- gamma: gaps of shape `burstiness` b and mean 1/rate, CV 1/sqrt(b): vLLM's meaning, where 1 is Poisson,
+- gamma: gaps of shape `burstiness` b and mean 1/rate, CV 1/sqrt(b): vLLM's meaning, where 1 is
+Poisson,
   less is burstier, more is steadier (`vllm bench serve --burstiness`)
 - constant: one every 1/rate
 - backlog: all at 0

@@ -1,4 +1,4 @@
-"""What must hold for the columns of a `Trace`; each failure is one sentence with field and value."""
+"""What must hold for the columns of a `Trace`: a failure is a sentence with field and value."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ def check_trace(trace: "Trace") -> None:
         _check_least(trace.num_samples, "num_samples", 1)
     if trace.beam_width is not None:
         _check_least(trace.beam_width, "beam_width", 0)
+        _check_beams(trace)
     _check_links(trace)
     _check_arrivals(trace)
     _check_hashes(trace)
@@ -55,6 +56,14 @@ def _check_least(column: NDArray[np.int64], name: str, least: int) -> None:
     row = int(column.argmin())
     if column[row] < least:
         raise ValueError(f"{name}[{row}](={column[row]}) must be >= {least}.")
+
+
+def _check_beams(trace: "Trace") -> None:
+    if trace.beam_width is None or trace.num_samples is None:
+        return
+    wrong = (trace.beam_width > 0) & (trace.beam_width < trace.num_samples)
+    if (bad := _first(wrong)) is not None:
+        raise ValueError(f"beam_width[{bad}](={trace.beam_width[bad]}) must be >= num_samples.")
 
 
 def _check_links(trace: "Trace") -> None:

@@ -38,7 +38,7 @@ def take_chains(hash_ids: Ids, offsets: Ints, rows: Ints) -> tuple[Ids, Ints]:
 
 
 def relink(parent: Ints, rows: Ints) -> Ints:
-    """Parents of the kept `rows` (ascending) in the new numbering; -1 where the parent was dropped."""
+    """Parents of the kept `rows` (ascending) in the new numbering; -1 where it was dropped."""
     new_index = np.full(len(parent) + 1, -1, dtype=np.int64)  # the last entry answers parent -1
     new_index[rows] = np.arange(len(rows))
     return new_index[parent[rows]]
@@ -50,7 +50,7 @@ def whole_ns(seconds: Floats) -> Floats:
 
 
 def inherited_start_s(arrival_s: Floats, parent: Ints | None) -> Floats:
-    """Arrival of each row, or of the nearest ancestor that has one (rows that follow a parent: NaN)."""
+    """Arrival of each row, or of its nearest ancestor that has one (NaN: it follows its parent)."""
     start_s = arrival_s.copy()
     if parent is not None:
         for row in np.flatnonzero(np.isnan(arrival_s)):

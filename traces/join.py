@@ -1,11 +1,12 @@
 """From the rows of one or more files to one `Trace`: rebase, sort by time, link sessions.
 
-Times that count from a trace's start (Mooncake, Bailian, Vidur, splitwise-sim, LLMServingSim) stay as
-they are; wall clocks and clocks of unknown origin (Azure, BurstGPT, generic CSV) are rebased to the
-earliest arrival of all such files. All times are whole nanoseconds.
+Times that count from a trace's start (Mooncake, Bailian, Vidur, splitwise-sim, LLMServingSim) stay
+as they are; wall clocks and clocks of unknown origin (Azure, BurstGPT, generic CSV) are rebased to
+the earliest arrival of all such files. All times are whole nanoseconds.
 
-Rows are sorted stably. A row without a time of its own has its place behind the previous turn of its
-session, after which it starts; so a parent always comes before its children.
+Rows are sorted stably; a row without a time of its own stays behind both the row above it and the
+previous turn of its session. So sorted files keep their order, and parents come before their
+children.
 """
 
 from collections.abc import Hashable, Sequence
@@ -28,7 +29,7 @@ def join_rows(parts: Sequence[Rows], *, name: str) -> Trace:
     skipped = [skip for part in parts for skip in part.skipped]
     timed = _all_timed(parts)
     time_ns = _times(parts) if timed else None
-    sessions = _scoped(parts, "session")
+    sessions = _scoped(parts, "session", "session")
     place_ns, orphan = _places(time_ns, sessions, sum(map(len, parts)))
     skipped += _orphan_rows(parts, orphan)
     rows = np.flatnonzero(~orphan)
@@ -81,20 +82,18 @@ def _count_falls(time_ns: Ints | None) -> int:
     return int((np.diff(time_ns[time_ns != NO_TIME_NS]) < 0).sum())
 
 
-def _scoped(parts: Sequence[Rows], field: str) -> Names | None:
-    """A name column of all files, names made distinct between files; None where no file has it."""
+def _scoped(parts: Sequence[Rows], field: str, kind: str) -> Names | None:
+    """Names of all files, distinct between files and kinds; None where no file has any."""
     if all(getattr(part, field) is None for part in parts):
         return None
     names: Names = []
     for index, part in enumerate(parts):
         column = getattr(part, field) or [None] * len(part)
-        names += [None if name is None else (index, name) for name in column]
+        names += [None if name is None else (index, kind, name) for name in column]
     return names
 
 
-def _places(
-    time_ns: Ints | None, sessions: Names | None, num_rows: int
-) -> tuple[Ints, Any]:
+def _places(time_ns: Ints | None, sessions: Names | None, num_rows: int) -> tuple[Ints, Any]:
     """The time by which each row is sorted, and a mask of rows whose start nothing tells."""
     orphan = np.zeros(num_rows, dtype=np.bool_)
     if time_ns is None:
@@ -104,14 +103,16 @@ def _places(
     if not without:
         return place_ns, orphan
     latest: dict[Hashable, int] = {}
+    above_ns = 0
     for row, session in enumerate(sessions or [None] * num_rows):
-        if row not in without:
-            if session is not None:
-                latest[session] = int(place_ns[row])
-        elif session is not None and session in latest:
-            place_ns[row] = latest[session]
-        else:
-            orphan[row] = True
+        if row in without:
+            if session not in latest:
+                orphan[row] = True
+                continue
+            place_ns[row] = max(latest[session], above_ns)
+        above_ns = int(place_ns[row])
+        if session is not None:
+            latest[session] = above_ns
     return place_ns, orphan
 
 
@@ -128,7 +129,7 @@ def _links(
     parts: Sequence[Rows], order: Ints, time_ns: Ints | None, sessions: Names | None
 ) -> tuple[Ints | None, Floats | None]:
     """Parent rows in the new order, and delays of the rows that have no time of their own."""
-    keys, parent_keys = _scoped(parts, "key"), _scoped(parts, "parent_key")
+    keys, parent_keys = _scoped(parts, "key", "key"), _scoped(parts, "parent_key", "key")
     parent = np.full(len(order), -1, dtype=np.int64)
     latest: dict[Hashable, int] = {}
     for new, old in enumerate(order.tolist()) if sessions or parent_keys else ():
@@ -156,7 +157,9 @@ def _hashes(parts: Sequence[Rows], order: Ints) -> dict[str, Any]:
         known = ", ".join(map(str, sorted(sizes)))
         raise ValueError(f"the files' hash_ids have different block sizes ({known} tokens).")
     counts = [
-        np.zeros(len(part), dtype=np.int64) if part.hash_offsets is None else np.diff(part.hash_offsets)
+        np.zeros(len(part), dtype=np.int64)
+        if part.hash_offsets is None
+        else np.diff(part.hash_offsets)
         for part in parts
     ]
     flat = np.concatenate([part.hash_ids for part in parts if part.hash_ids is not None])

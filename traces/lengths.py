@@ -13,20 +13,24 @@ Rounding to whole tokens, the floor of 1 and the cap move the mean a little; pre
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .columns import Ints
 from .trace import Trace
+
+Draws = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
     """One distribution of token counts.
 
-    `kind` is a key of `KINDS`. `mean_tokens` and `cv` serve gamma, lognormal and fixed; `low_tokens` and
-    `high_tokens` uniform; `points` ((probability, tokens), ...) quantile; `observed` empirical.
-    Raises ValueError for a missing or impossible parameter.
+    `kind` is a key of `KINDS`. `mean_tokens` and `cv` serve gamma, lognormal and fixed;
+    `low_tokens` and `high_tokens` uniform; `points` ((probability, tokens), ...) quantile;
+    `observed` empirical. Raises ValueError for a missing or impossible parameter.
     """
 
     kind: str
@@ -40,7 +44,9 @@ class Lengths:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"length distribution(={self.kind}) must be one of {', '.join(KINDS)}.")
+            raise ValueError(
+                f"length distribution(={self.kind}) must be one of {', '.join(KINDS)}."
+            )
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens(={self.max_tokens}) must be > 0.")
         _CHECKS[self.kind](self)
@@ -49,7 +55,7 @@ class Lengths:
         """(n,) whole token counts."""
         drawn = np.rint(KINDS[self.kind](self, n, rng))
         most = math.inf if self.max_tokens is None else self.max_tokens
-        return np.clip(drawn, 1, most).astype(np.int64)
+        return np.asarray(np.clip(drawn, 1, most), dtype=np.int64)
 
 
 def fixed(tokens: int) -> Lengths:
@@ -64,34 +70,34 @@ def empirical(trace: Trace, column: str) -> Lengths:
     return Lengths(kind="empirical", observed=tuple(getattr(trace, column).tolist()))
 
 
-def _gamma(lengths: Lengths, n: int, rng: np.random.Generator) -> np.ndarray:
+def _gamma(lengths: Lengths, n: int, rng: np.random.Generator) -> Draws:
     shape = lengths.cv**-2
     return rng.gamma(shape, (lengths.mean_tokens or 0) / shape, n)
 
 
-def _lognormal(lengths: Lengths, n: int, rng: np.random.Generator) -> np.ndarray:
+def _lognormal(lengths: Lengths, n: int, rng: np.random.Generator) -> Draws:
     variance = math.log1p(lengths.cv**2)
     return rng.lognormal(math.log(lengths.mean_tokens or 1) - variance / 2, math.sqrt(variance), n)
 
 
-def _uniform(lengths: Lengths, n: int, rng: np.random.Generator) -> np.ndarray:
+def _uniform(lengths: Lengths, n: int, rng: np.random.Generator) -> Draws:
     return rng.integers(lengths.low_tokens or 1, lengths.high_tokens or 1, n, endpoint=True)
 
 
-def _fixed(lengths: Lengths, n: int, rng: np.random.Generator) -> np.ndarray:
+def _fixed(lengths: Lengths, n: int, rng: np.random.Generator) -> Draws:
     return np.full(n, lengths.mean_tokens)
 
 
-def _empirical(lengths: Lengths, n: int, rng: np.random.Generator) -> np.ndarray:
+def _empirical(lengths: Lengths, n: int, rng: np.random.Generator) -> Draws:
     return rng.choice(np.array(lengths.observed, dtype=np.int64), n)
 
 
-def _quantile(lengths: Lengths, n: int, rng: np.random.Generator) -> np.ndarray:
+def _quantile(lengths: Lengths, n: int, rng: np.random.Generator) -> Draws:
     probabilities, tokens = zip(*lengths.points, strict=True)
-    return np.interp(rng.random(n), probabilities, tokens)
+    return np.asarray(np.interp(rng.random(n), probabilities, tokens))
 
 
-KINDS: dict[str, Callable[[Lengths, int, np.random.Generator], np.ndarray]] = {
+KINDS: dict[str, Callable[[Lengths, int, np.random.Generator], Draws]] = {
     "lognormal": _lognormal,
     "gamma": _gamma,
     "uniform": _uniform,
@@ -118,7 +124,9 @@ def _check_range(lengths: Lengths) -> None:
 
 
 def _check_points(lengths: Lengths) -> None:
-    steps = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(lengths.points, lengths.points[1:], strict=False)]
+    steps = [
+        (b[0] - a[0], b[1] - a[1]) for a, b in zip(lengths.points, lengths.points[1:], strict=False)
+    ]
     spans = len(steps) > 0 and lengths.points[0][0] == 0 and lengths.points[-1][0] == 1
     if not spans or any(p <= 0 or tokens < 0 for p, tokens in steps):
         raise ValueError(f"points(={lengths.points}) must rise from probability 0 to 1.")

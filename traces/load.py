@@ -1,4 +1,4 @@
-"""`load_trace`: from files to a `Trace`. Rows that cannot be read are counted, never dropped silently."""
+"""`load_trace`: from files to a `Trace`. Rows that cannot be read are counted and kept in view."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +20,9 @@ def load_trace(
     """One trace from one or several files, sorted stably by arrival.
 
     `trace_format` is a name in `FORMATS`, an alias, or "auto" (by header or first record).
-    `trace_block_size` is the tokens per prefix id (default: the file's own, else 512 for Mooncake, 16
-    for Bailian and LLMServingSim). `columns` names the columns of a generic CSV file. With `strict` the
-    first bad row is an error; otherwise bad rows are in `Trace.skipped`.
+    `trace_block_size` is the tokens per prefix id (default: the file's own, else 512 for Mooncake,
+    16 for Bailian and LLMServingSim). `columns` names the columns of a generic CSV file. With
+    `strict` the first bad row is an error; otherwise bad rows are in `Trace.skipped`.
 
     Raises ValueError, one sentence naming file, row and reason.
     """

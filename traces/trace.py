@@ -5,9 +5,9 @@ A row is one request. Its start is known in one of three ways:
 - `arrival_s` NaN: `delay_s` after the request `parent` has ended (a later turn of a session);
 - `arrival_s` None for the whole trace: lengths only, somebody else supplies the arrivals.
 
-Prefix chains: `hash_ids` of row i name its prompt's blocks of `hash_block_size` tokens in order, each
-id standing for that block and everything before it. A chain may be shorter than the prompt: it is
-then the part that is known. A last, partial block may have an id (ceil) or none (floor).
+Prefix chains: `hash_ids` of row i name its prompt's blocks of `hash_block_size` tokens in order,
+each id standing for that block and everything before it. A chain may be shorter than the prompt:
+it is then the part that is known. A last, partial block may have an id (ceil) or none (floor).
 """
 
 import hashlib
@@ -41,8 +41,8 @@ class SkippedRow:
 class Trace:
     """Requests in order of arrival, as read-only columns of length n.
 
-    Raises ValueError, naming the field, for a wrong shape or dtype, a length < 1, times out of order,
-    a parent that does not come before its child, or a chain longer than its prompt.
+    Raises ValueError, naming the field, for a wrong shape or dtype, a length < 1, times out of
+    order, a parent that does not come before its child, or a chain longer than its prompt.
     """
 
     name: str
@@ -130,9 +130,8 @@ class Trace:
         starts_s = inherited_start_s(self.arrival_s, self.parent)
         rows = np.flatnonzero((starts_s >= start_s) & (starts_s < end_s)).astype(np.int64)
         if len(rows) == 0:
-            raise ValueError(
-                f"window start_s(={start_s}), end_s(={end_s}) of trace {self.name!r} holds no requests."
-            )
+            span = f"start_s(={start_s}), end_s(={end_s})"
+            raise ValueError(f"window {span} of trace {self.name!r} holds no requests.")
         return self._take(rows)._with_times(whole_ns(self.arrival_s[rows] - start_s))
 
     def speedup(self, ratio: float) -> "Trace":
@@ -168,7 +167,8 @@ class Trace:
         columns: dict[str, Any] = {
             name: getattr(self, name)[rows]
             for name in DTYPES
-            if name not in ("hash_ids", "hash_offsets", "parent") and getattr(self, name) is not None
+            if name not in ("hash_ids", "hash_offsets", "parent")
+            and getattr(self, name) is not None
         }
         if self.hash_ids is not None and self.hash_offsets is not None:
             chains = take_chains(self.hash_ids, self.hash_offsets, rows)

@@ -1,8 +1,8 @@
 """Parameters of the attention part of one layer, by how tensor parallelism may split them.
 
-    attention   h H D (q) + h K D (k) + h K Dv (v) + H Dv h (o), biases and head norms beside
-    MLA         q through its rank, latent down (replicated), latent up, output, indexer
-    recurrent   input projections, convolution, gates, output
+- attention: ``h H D (q) + h K D (k) + h K Dv (v) + H Dv h (o)``, biases and head norms beside
+- MLA: q through its rank, latent down (replicated), latent up, output, indexer
+- recurrent: input projections, convolution, gates, output
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .fields import Fields
-from .kv import head_dim, kv_shape
+from .kv import kv_shape
 from .layers import Layer
 
 QKV_BIAS_FAMILIES = ("qwen2", "qwen2_moe", "qwen2_vl_text", "qwen2_5_vl_text")
@@ -50,12 +50,25 @@ def _plain(fields: Fields, layer: Layer) -> AttentionParameters:
     gate = out if fields.flag("attn_output_gate") else 0
     qkv_bias, out_bias = _biases(fields)
     sinks = heads if fields.family == "gpt_oss" else 0
-    by_head = (hidden + qkv_bias) * (query + gate) + out * hidden + sinks
+    by_head = _query(fields, query + gate, qkv_bias) + _output(fields, out) + sinks
     return AttentionParameters(
         by_head=by_head,
         by_kv_head=(hidden + qkv_bias) * (key + value),
         replicated=_head_norms(fields, query, key, dim) + (hidden if out_bias else 0),
     )
+
+
+def _query(fields: Fields, width: int, bias: int) -> int:
+    hidden, rank = fields.positive("hidden_size", "n_embd"), fields.count("q_lora_rank", default=0)
+    return rank * (hidden + width + 1) if rank else (hidden + bias) * width
+
+
+def _output(fields: Fields, width: int) -> int:
+    """DeepSeek-V4 goes through a rank per group of heads."""
+    hidden, rank = fields.positive("hidden_size", "n_embd"), fields.count("o_lora_rank", default=0)
+    if not rank:
+        return width * hidden
+    return rank * (width + fields.positive("o_groups", default=1) * hidden)
 
 
 def _biases(fields: Fields) -> tuple[int, int]:
@@ -130,6 +143,3 @@ def _kimi_delta(fields: Fields, hidden: int) -> int:
     width = heads * dim
     gates = 2 * (hidden * dim + dim * width) + hidden * heads
     return 4 * hidden * width + gates + 3 * width * int(config.get("short_conv_kernel_size", 4))
-
-
-__all__ = ["AttentionParameters", "attention_parameters", "head_dim"]

@@ -15,6 +15,7 @@ ATTENTION_NAMES = {
     "full_attention": "full",
     "attention": "full",
     "global_attention": "full",
+    "deepseek_sparse_attention": "full",
     "sliding_attention": "sliding_window",
     "sliding_window": "sliding_window",
     "local_attention": "sliding_window",
@@ -34,7 +35,7 @@ NEEDS_USE_SLIDING_WINDOW = ("qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "mimo")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One layer: ``attention`` is a KV kind or ``none``, ``mlp`` is ``dense``, ``moe`` or ``none``."""
+    """``attention`` is a KV kind or ``none``; ``mlp`` is ``dense``, ``moe`` or ``none``."""
 
     attention: str = "full"
     mlp: str = "dense"

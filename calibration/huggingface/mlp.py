@@ -118,7 +118,7 @@ def _dense(fields: Fields, layer: Layer, hidden: int) -> int:
 
 def _mixture(fields: Fields, experts: Experts, hidden: int, dense: int) -> MlpParameters:
     width, number = experts.intermediate_size, matrices(fields)
-    latent = fields.count("moe_latent_size", default=0)
+    latent = fields.count("moe_latent_size", "routed_expert_hidden_size", default=0)
     one = number * (latent or hidden) * width
     if fields.family == "gpt_oss":
         one += 2 * width + hidden

@@ -6,8 +6,8 @@
     MXFP4              4 bits + 8 bits per 32
     NVFP4              4 bits + 8 bits per 16
 
-Embedding, LM head, router and norms stay in 16 bits; so do the roles that the file excludes by name.
-A file of mixed precision lists its layers: each role takes the format most of its layers have.
+Embedding, LM head, router and norms stay in 16 bits; so do the roles that the file excludes by
+name. A file of mixed precision lists its layers: each role takes the format most of them have.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def _bits(config: Mapping[str, Any]) -> float:
     if method in ("awq", "gptq", "auto-round") or "W4A16" in algorithm:
         bits = int(config.get("bits") or config.get("w_bit") or 4)
         return bits + (16 + bits) / _group_size(config)
-    if "load_in_4bit" in config and config["load_in_4bit"]:
-        return 4.5
+    if config.get("load_in_4bit"):
+        return 4 + 32 / 64
     for group in (config.get("config_groups") or {}).values():
         return _group_bits(group)
     if method == "fp8" or "FP8" in algorithm:
@@ -118,7 +118,7 @@ def _role_of(module: str) -> str | None:
 
 
 def _excluded_roles(config: Mapping[str, Any]) -> set[str]:
-    """Roles whose whole weight the file leaves out: the pattern must name the role, not one layer."""
+    """Roles that the file leaves out as a whole: by a pattern, or layer by layer."""
     names: Iterable[Any] = (
         config.get("ignore")
         or config.get("exclude_modules")

@@ -1,7 +1,7 @@
 """From a Hugging Face ``config.json`` to a :class:`ModelSpec`.
 
-What a family leaves unsaid (OPT's biases, Gemma's four norms) is in the small tables of this folder;
-everything else follows from the fields, so that a model of a known shape and a new name still reads.
+What a family leaves unsaid (OPT's biases, Gemma's four norms) is in the small tables of this
+folder; everything else follows from the fields, so that a new name of a known shape still reads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .fields import Fields, read_json
 from .kv import kv_layers, kv_shape
 from .layers import Layer, read_layers
 from .mlp import dense_intermediate_size, mlp_parameters, read_experts
-from .quantization import FULL_BITS, checkpoint_kv_dtype, role_bits
+from .quantization import FULL_BITS, MXFP4_BITS, checkpoint_kv_dtype, role_bits
 
 TIED_BY_DEFAULT = ("opt", "gemma", "gpt2", "cohere")
 FOUR_NORMS = ("gemma2", "gemma3", "gemma4")
@@ -61,7 +61,7 @@ def spec_from_config(raw: Mapping[str, Any], *, name: str, source: str, where: s
         name=name,
         source=source,
         layers=groups,
-        weights=_weights(fields, layers, role_bits(quantization)),
+        weights=_weights(fields, layers, _bits(fields, quantization)),
         num_layers=len(layers),
         hidden_size=fields.positive("hidden_size", "n_embd"),
         num_heads=fields.positive("num_attention_heads", "n_head"),
@@ -86,6 +86,12 @@ def _quantization(fields: Fields) -> Mapping[str, Any] | None:
     return value
 
 
+def _bits(fields: Fields, quantization: Mapping[str, Any] | None) -> dict[str, float]:
+    """By role; DeepSeek-V4 says apart from the rest that its experts are in four bits."""
+    bits = role_bits(quantization)
+    return {**bits, "experts": MXFP4_BITS} if fields.value("expert_dtype") == "fp4" else bits
+
+
 def _tied(fields: Fields) -> bool:
     default = fields.family.startswith(TIED_BY_DEFAULT)
     return fields.flag("tie_word_embeddings", default=default)
@@ -98,7 +104,7 @@ def _weights(
     attention = [attention_parameters(fields, layer) for layer in layers]
     mlp = [mlp_parameters(fields, layer, experts) for layer in layers]
     vocab = fields.positive("vocab_size") * _embedding_width(fields)
-    kv_shards = kv_shape(fields, Layer())[0]
+    kv_shards = _kv_heads(fields, layers)
     rows: list[tuple[str, int, int | None]] = [
         ("embedding", vocab, None),
         ("embedding", _other_embeddings(fields), 1),
@@ -122,6 +128,12 @@ def _weights(
         for role, number, shards in rows
         if number
     )
+
+
+def _kv_heads(fields: Fields, layers: list[Layer]) -> int:
+    """Over how many GPUs the K and V projections split."""
+    plain = [layer for layer in layers if layer.attention not in ("none", "mla", "recurrent")]
+    return max((kv_shape(fields, layer)[0] for layer in plain), default=1)
 
 
 def _embedding_width(fields: Fields) -> int:

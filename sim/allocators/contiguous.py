@@ -3,7 +3,8 @@
 How much is reserved (the PagedAttention paper, section 6.1; Orca keeps one contiguous region):
 
     max     max_model_len, whatever the request turns out to need
-    pow2    prompt + the output rounded up to a power of two (a good guess of the length)
+    pow2    prompt + the output rounded up to a power of two (a good guess of the length),
+            at most max_model_len
     oracle  exactly the slots that will be filled (the length is known)
 
 and where it goes is a :class:`~kvsim.sim.allocators.placement.Placement`.
@@ -63,7 +64,7 @@ class ContiguousAllocator(Allocator):
         if self.reservation == "oracle":
             return request.kv_tokens
         output = request.total_tokens - request.prompt_tokens
-        return request.prompt_tokens + next_power_of_two(output)
+        return min(request.prompt_tokens + next_power_of_two(output), self.max_model_len)
 
     def why_never(self, request: Request) -> str:
         size = self.reserved_for(request)

@@ -14,6 +14,8 @@ from .sharegpt import read_sharegpt
 from .source import read_text
 from .tables import CsvColumns, generic_layout, parse_table, read_table
 
+__all__ = ["ALIASES", "FORMATS", "CsvColumns", "ReadOptions", "read_file", "resolve_format"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:

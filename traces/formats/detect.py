@@ -49,7 +49,9 @@ def _detect_json(text: str, file: str) -> str:
         if all(key in record for key in keys):
             return name
     found = ", ".join(list(record)[:20])
-    raise ValueError(f"{file} has records of no known format (keys: {found[:300]}): {_FORMAT_ADVICE}.")
+    raise ValueError(
+        f"{file} has records of no known format (keys: {found[:300]}): {_FORMAT_ADVICE}."
+    )
 
 
 def _first_record(text: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import numpy as np
 from ..columns import NS_PER_S, offsets_of
 from ..trace import SkippedRow
 from .chains import ChainBuilder
-from .numbers import BadValueError, count_of, integer_of, ns_of
+from .numbers import BadValueError, integer_of, ns_of
 from .records import Record, RecordLayout, Records, first_of
 from .rows import NO_TIME_NS, Rows
 from .sampling import Sampling, sampling_of
@@ -24,6 +24,7 @@ LAYOUTS = {
         hash_block_size=512,
         delay={"delay": MS_NS, "delay_ms": MS_NS},
         session="session_id",
+        parent_line="turn_of",
     ),
     # alibaba-edu/qwen-bailian-usagetraces-anon
     "bailian": RecordLayout(
@@ -79,7 +80,7 @@ class _Columns:
         sampling = sampling_of(record, layout.output)
         priority = integer_of(record["priority"], "priority") if "priority" in record else 0
         session = _link(record, layout.session)
-        parent = _link(record, layout.parent_key)
+        parent = _link(record, layout.parent_key or layout.parent_line)
         self.chains.add(record, prompt, block_size)
         self.prompt.append(prompt)
         self.sampling.append(sampling)
@@ -126,8 +127,8 @@ def _rows_of(file: str, columns: _Columns, skipped: tuple[SkippedRow, ...]) -> R
         hash_offsets=offsets_of(chains.counts) if chains.any_ids else None,
         hash_block_size=chains.block_size if chains.any_ids else None,
         session=columns.session if layout.session else None,
-        key=columns.key if layout.key else None,
-        parent_key=columns.parent_key if layout.parent_key else None,
+        key=columns.key if layout.key else columns.lines,
+        parent_key=columns.parent_key if any(columns.parent_key) else None,
         delay_s=np.array(columns.delay_s, dtype=np.float64) if layout.delay else None,
         num_samples=num_samples if (num_samples != 1).any() else None,
         beam_width=beam_width if (beam_width != 0).any() else None,

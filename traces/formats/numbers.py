@@ -1,8 +1,8 @@
 """Numbers as trace files write them.
 
-Token counts are whole numbers in [1, 2^31). Accepted: 12, "12", 12.0, 1e3, "1,000" (groups of three).
-Refused, with a reason: 12.5, abc, "", null, NaN, 0, negative. Times may be any finite number; they
-become whole nanoseconds, integers exactly and without passing through a float.
+Token counts are whole numbers in [1, 2^31). Accepted: 12, "12", 12.0, 1e3, "1,000" (groups of
+three). Refused, with a reason: 12.5, abc, "", null, NaN, 0, negative. Times may be any finite
+number; they become whole nanoseconds, integers exactly and without passing through a float.
 """
 
 import math
@@ -83,7 +83,10 @@ def parse_ns(texts: Sequence[str], field: str, ns_per_unit: int) -> Parsed:
         numbers = np.full(len(texts), np.nan)
     whole = np.floor(numbers)
     # above 2^53 units a float has lost digits that the text still has
-    if not (np.isfinite(numbers).all() and np.abs(whole).max(initial=0) < min(2**53, MAX_NS // ns_per_unit)):
+    if not (
+        np.isfinite(numbers).all()
+        and np.abs(whole).max(initial=0) < min(2**53, MAX_NS // ns_per_unit)
+    ):
         return parse_each(texts, lambda text: ns_of(text, field, ns_per_unit))
     part_ns = np.rint((numbers - whole) * ns_per_unit).astype(np.int64)
     return whole.astype(np.int64) * ns_per_unit + part_ns, {}

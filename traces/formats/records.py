@@ -1,7 +1,8 @@
 """JSONL traces: one JSON object per line, blank lines allowed; keys are looked up by name.
 
-Length and time keys have synonyms, unknown keys are left alone. Prefix ids are read as integers, never
-through a float: 64-bit hashes above 2^63 stay exact. Where a row's ids do not fit its prompt:
+Length and time keys have synonyms, unknown keys are left alone. Prefix ids are read as integers,
+never through a float: 64-bit hashes above 2^63 stay exact. Where a row's ids do not fit its
+prompt:
 - none or an empty list: the request stays, its prefix is unknown
 - fewer than the prompt's blocks: the ids stay, as the prefix that is known
 - more than the prompt's blocks: the surplus is dropped
@@ -32,8 +33,8 @@ class Records:
 class RecordLayout:
     """Where a JSONL format keeps what; the first key of a tuple that a row has is taken.
 
-    `time` and `delay` map a key to nanoseconds per unit. `tokens` are keys with token ids, from which a
-    chain is made where the row has no `hash_ids`.
+    `time` and `delay` map a key to nanoseconds per unit. `tokens` are keys with token ids, from
+    which a chain is made where the row has no `hash_ids`.
     """
 
     time: dict[str, int]
@@ -44,6 +45,7 @@ class RecordLayout:
     session: str | None = None
     key: str | None = None
     parent_key: str | None = None
+    parent_line: str | None = None  # key of the line number (from 1) of the previous turn
     tokens: tuple[str, ...] = ()
 
 

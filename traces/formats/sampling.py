@@ -1,8 +1,8 @@
 """How many sequences a row asks for: `n`, `best_of`, `use_beam_search`, `output_lengths`.
 
-OpenAI's and vLLM's meaning: without beam search max(n, best_of) sequences are generated; with it the
-beam is best_of (else n) wide and n are returned. A row with one length per sample counts as long as
-its longest sample, which is when it ends.
+OpenAI's and vLLM's meaning: without beam search max(n, best_of) sequences are generated; with it
+the beam is best_of (else n) wide and n are returned. A row with one length per sample counts as
+long as its longest sample, which is when it ends.
 """
 
 from typing import Any, NamedTuple

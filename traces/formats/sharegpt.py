@@ -7,10 +7,12 @@ adds them. Its caps on lengths (prompt <= 1024, total <= 2048) are left to the c
 
 import json
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..trace import SkippedRow
 from .records import parse_records
@@ -20,13 +22,14 @@ ADVICE = "needs --tokenizer tokenizer.json (pip install 'kvsim[sharegpt]')"
 
 
 def read_sharegpt(text: str, file: str, tokenizer: str | Path | None) -> Rows:
-    """Rows of a ShareGPT file (a JSON list, or an object per line); `row` counts conversations from 1.
+    """Rows of a ShareGPT file: a JSON list (rows count conversations from 1) or JSON lines.
 
     Raises ValueError where the tokenizer is missing or cannot be read.
     """
     if tokenizer is None:
         raise ValueError(f"{file} is ShareGPT text: it {ADVICE}.")
-    kept, skipped = [], []
+    kept: list[tuple[int, tuple[str, str]]] = []
+    skipped: list[SkippedRow] = []
     for row, entry in _entries(text, file, skipped):
         pair = _first_pair(entry)
         if isinstance(pair, str):
@@ -35,13 +38,13 @@ def read_sharegpt(text: str, file: str, tokenizer: str | Path | None) -> Rows:
             kept.append((row, pair))
     lengths = _token_counts([text for _, pair in kept for text in pair], tokenizer, file)
     pairs = lengths.reshape(-1, 2)
-    empty = (pairs < 1).any(axis=1)
+    empty: NDArray[np.bool_] = np.any(pairs < 1, axis=1)
     for index in np.flatnonzero(empty).tolist():
         reason = "has a turn of 0 tokens"
         skipped.append(SkippedRow(file=file, row=kept[index][0], reason=reason))
     return Rows(
         file=file,
-        lines=[row for (row, _), bad in zip(kept, empty, strict=True) if not bad],
+        lines=[row for (row, _), bad in zip(kept, empty.tolist(), strict=True) if not bad],
         prompt_tokens=pairs[~empty, 0],
         output_tokens=pairs[~empty, 1],
         time_ns=None,
@@ -62,7 +65,9 @@ def _entries(text: str, file: str, skipped: list[SkippedRow]) -> Iterable[tuple[
 
 def _first_pair(entry: Any) -> tuple[str, str] | str:
     """The first two turns' texts, or the reason why there are none."""
-    turns = entry.get("conversations", entry.get("conversation")) if isinstance(entry, dict) else None
+    turns = (
+        entry.get("conversations", entry.get("conversation")) if isinstance(entry, dict) else None
+    )
     if not isinstance(turns, list):
         return "has no conversations"
     if len(turns) < 2:
@@ -73,15 +78,15 @@ def _first_pair(entry: Any) -> tuple[str, str] | str:
     return str(texts[0]), str(texts[1])
 
 
-def _token_counts(texts: list[str], tokenizer: str | Path, file: str) -> np.ndarray[Any, Any]:
+def _token_counts(texts: list[str], tokenizer: str | Path, file: str) -> NDArray[np.int64]:
     try:
-        from tokenizers import Tokenizer  # an optional extra, and slow to import
+        tokenizers = import_module("tokenizers")  # an optional extra, and slow to import
     except ImportError as error:
         raise ValueError(f"{file} is ShareGPT text: it {ADVICE}.") from error
     if not Path(tokenizer).is_file():
         raise ValueError(f"tokenizer(={tokenizer}) must be a tokenizer.json file.")
     try:
-        encoder = Tokenizer.from_file(str(tokenizer))
+        encoder = tokenizers.Tokenizer.from_file(str(tokenizer))
     except Exception as error:  # the library raises plain Exception for every bad file
         raise ValueError(f"tokenizer(={tokenizer}) cannot be read: {error}.") from error
     counts = [len(encoding.ids) for encoding in encoder.encode_batch(texts)]

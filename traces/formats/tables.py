@@ -8,7 +8,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..columns import NS_PER_S
+from ..columns import NS_PER_S, Ints
 from ..trace import SkippedRow
 from .numbers import Parsed, parse_counts, parse_ns
 from .rows import Rows
@@ -104,7 +104,11 @@ LAYOUTS = {
 
 def generic_layout(columns: CsvColumns, table: Table) -> TableLayout:
     """The layout a user names; times that are no plain numbers are read as dates."""
-    for name in (columns.timestamp_column, columns.prompt_tokens_column, columns.output_tokens_column):
+    for name in (
+        columns.timestamp_column,
+        columns.prompt_tokens_column,
+        columns.output_tokens_column,
+    ):
         if name is not None and not table.has(name):
             found = ", ".join(table.header)
             raise ValueError(f"{table.file} has no column {name!r}; its columns are: {found}.")
@@ -121,7 +125,7 @@ def generic_layout(columns: CsvColumns, table: Table) -> TableLayout:
 
 
 def parse_table(text: str, file: str) -> Table:
-    """Split CSV text into columns; rows with too few or too many fields are skipped with a reason."""
+    """Split CSV text into columns; ragged rows are skipped with a reason."""
     reader = csv.reader(io.StringIO(text, newline=""))
     try:
         rows = list(reader)
@@ -157,7 +161,8 @@ def read_table(table: Table, layout: TableLayout) -> Rows:
     """The table's requests, with a reason for each row that is none."""
     prompt, bad_prompt = parse_counts(table.column(layout.prompt), layout.prompt)
     output, bad_output = parse_counts(table.column(layout.output), layout.output)
-    time_ns, bad_time = None, {}
+    time_ns: Ints | None = None
+    bad_time: dict[int, str] = {}
     if layout.time is not None and table.has(layout.time):
         time_ns, bad_time = _time_parser(layout)(table.column(layout.time))
     reasons = {**bad_output, **bad_prompt, **bad_time}

@@ -52,7 +52,7 @@ def _zone_offset_s(zone: str | None) -> int:
 
 
 def _parse_bulk(texts: Sequence[str]) -> Parsed | None:
-    """The whole column at numpy's speed, or None where an entry is not plainly UTC or not plainly good."""
+    """The whole column at numpy's speed; None where an entry is not plainly UTC and good."""
     for suffix in _UTC_SUFFIXES:
         if texts and texts[0].endswith(suffix):
             if not all(text.endswith(suffix) for text in texts):

@@ -1,0 +1,54 @@
+"""Step-cost sources by name: ``datasheet``, or ``affine:`` and its three coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .affine import AffineCost
+from .datasheet import DatasheetCost
+from .gpus import GPUSpec
+from .model_spec import ModelSpec
+from .names import unknown_name
+from .step_cost import StepCost
+
+
+def _datasheet(arguments: str, **deployment: object) -> StepCost:
+    if arguments:
+        raise ValueError(f"step_cost(='datasheet:{arguments}') takes no arguments.")
+    return DatasheetCost.of(**deployment)  # type: ignore[arg-type]  # forwarded from step_cost
+
+
+def _affine(arguments: str, **deployment: object) -> StepCost:
+    return AffineCost.parse(arguments)
+
+
+SOURCES: dict[str, Callable[..., StepCost]] = {"datasheet": _datasheet, "affine": _affine}
+
+
+def step_cost(
+    spec: str,
+    *,
+    model: ModelSpec,
+    gpu: GPUSpec,
+    kv_cache_dtype: str = "auto",
+    tensor_parallel_size: int = 1,
+    max_num_seqs: int | None = None,
+    enforce_eager: bool = False,
+) -> StepCost:
+    """The source that ``spec`` names, for this deployment.
+
+    Raises:
+        ValueError: unknown source (the known ones are listed) or wrong arguments.
+    """
+    name, _, arguments = spec.partition(":")
+    if name not in SOURCES:
+        raise unknown_name(spec, SOURCES, field="step_cost")
+    return SOURCES[name](
+        arguments,
+        model=model,
+        gpu=gpu,
+        kv_cache_dtype=kv_cache_dtype,
+        tensor_parallel_size=tensor_parallel_size,
+        max_num_seqs=max_num_seqs,
+        enforce_eager=enforce_eager,
+    )

@@ -1,0 +1,260 @@
+"""What fits: from GPU, model and flags to the KV pool, line by line and to the block.
+
+    requested = ceil(total * gpu_memory_utilization)
+    KV pool   = requested - weights - activation peak - runtime - NCCL - CUDA graphs
+
+``total`` is what the framework sees. The CUDA context is not in ``requested``: the engine measures
+the free memory after creating it. The activation peak and the graphs follow from the shapes of the
+engine's profiling run (``footprint``), blocks from the engine's grouping rules (``kv_blocks``).
+Source: vLLM ``v1/worker/gpu_worker.py``, ``utils/mem_utils.py``, V1 as of 2026.
+"""
+
+from __future__ import annotations
+
+import math
+
+from . import footprint
+from .engine_defaults import BLOCK_SIZE, GPU_MEMORY_UTILIZATION, batch_defaults
+from .gpus import GIB, GPUSpec
+from .kv_blocks import AUTO, BlockPlan, plan_blocks
+from .kv_groups import layer_caches
+from .memory_budget import MemoryBudget, MemoryLine
+from .model_spec import ModelSpec
+from .server_flags import ServerFlags
+
+__all__ = ["MemoryBudget", "MemoryLine", "plan_memory"]
+
+LARGEST_TENSOR_PARALLEL = 64
+
+
+def plan_memory(
+    *,
+    model: ModelSpec,
+    gpu: GPUSpec,
+    block_size: int = BLOCK_SIZE,
+    gpu_memory_utilization: float = GPU_MEMORY_UTILIZATION,
+    kv_cache_dtype: str = "auto",
+    tensor_parallel_size: int = 1,
+    max_num_seqs: int | None = None,
+    max_num_batched_tokens: int | None = None,
+    max_model_len: int | None = None,
+    num_gpu_blocks_override: int | None = None,
+    kv_cache_memory_bytes: int | None = None,
+    enforce_eager: bool = False,
+    hybrid_kv_cache: bool | None = None,
+    async_scheduling: bool = True,
+) -> MemoryBudget:
+    """The budget of one GPU of a server with these flags.
+
+    Without ``max_model_len`` the model's own length is taken, cut to what the pool holds (a note
+    says so); a length that is given must fit. Batch limits default to the engine's for this card.
+    ``hybrid_kv_cache=None`` is the engine's choice: on, but off for chunked-local attention.
+
+    Raises:
+        ValueError: a flag out of its range, weights or one request that do not fit, or a dtype or
+            tensor-parallel size that the model does not allow.
+    """
+    tokens, seqs = batch_defaults(gpu)
+    if hybrid_kv_cache is None:
+        hybrid_kv_cache = all(group.kind != "chunked_local" for group in model.layers)
+    server = ServerFlags(
+        model=model,
+        gpu=gpu,
+        block_size=block_size,
+        gpu_memory_utilization=gpu_memory_utilization,
+        kv_cache_dtype=model.resolve_kv_dtype(kv_cache_dtype),
+        tensor_parallel_size=tensor_parallel_size,
+        max_num_seqs=seqs if max_num_seqs is None else max_num_seqs,
+        max_num_batched_tokens=tokens if max_num_batched_tokens is None else max_num_batched_tokens,
+        max_model_len=max_model_len,
+        num_gpu_blocks_override=num_gpu_blocks_override,
+        kv_cache_memory_bytes=kv_cache_memory_bytes,
+        enforce_eager=enforce_eager,
+        hybrid_kv_cache=hybrid_kv_cache,
+        async_scheduling=async_scheduling,
+    )
+    return _plan(server)
+
+
+def _plan(server: ServerFlags) -> MemoryBudget:
+    lines = _fixed_lines(server)
+    available = _available_bytes(server, lines)
+    blocks = _fitted_blocks(server, available)
+    override = server.num_gpu_blocks_override
+    if override is not None:
+        available = override * blocks.block_bytes
+    return _budget(server, lines, available, blocks)
+
+
+def _requested_bytes(server: ServerFlags) -> int:
+    return math.ceil(server.gpu.total_memory_bytes * server.gpu_memory_utilization)
+
+
+def _fixed_lines(server: ServerFlags) -> tuple[MemoryLine, ...]:
+    """Everything but the pool and what lies outside the requested memory."""
+    weights = server.model.weight_bytes_per_gpu(server.tensor_parallel_size)
+    activation = footprint.activation_peak_bytes(server)
+    nccl = footprint.nccl_bytes(server.tensor_parallel_size)
+    graphs = footprint.graph_bytes(server)
+    runtime_low, runtime_high = footprint.RUNTIME_RANGE_BYTES
+    return (
+        _line("weights", weights, f"computed from {server.model.source}", 1.0, 1.01),
+        _line("activation_peak", activation, "computed from the profiling run's shapes", 0.5, 1.5),
+        MemoryLine(
+            name="runtime",
+            bytes=footprint.RUNTIME_BYTES,
+            source="assumed; 0.01 to 0.35 GiB in server logs",
+            low_bytes=runtime_low,
+            high_bytes=runtime_high,
+        ),
+        _line("nccl", nccl, "aiconfigurator-core 0.12 system file", 0.5, 1.5),
+        _line("cuda_graphs", graphs, "computed from the capture sizes, assumed per layer", 0.3, 2),
+    )
+
+
+def _line(name: str, size: int, source: str, low: float, high: float) -> MemoryLine:
+    return MemoryLine(
+        name=name,
+        bytes=size,
+        source=source,
+        low_bytes=round(size * low),
+        high_bytes=round(size * high),
+    )
+
+
+def _available_bytes(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> int:
+    if server.kv_cache_memory_bytes is not None:
+        return server.kv_cache_memory_bytes
+    available = _requested_bytes(server) - sum(line.bytes for line in lines)
+    if available <= 0:
+        raise ValueError(_does_not_fit(server, lines))
+    return available
+
+
+def _does_not_fit(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> str:
+    requested, weights = _requested_bytes(server), lines[0].bytes
+    if weights >= requested:
+        what = f"Model weights of {weights / GIB:.1f} GiB do"
+    else:
+        rest = (sum(line.bytes for line in lines) - weights) / GIB
+        what = f"Model weights of {weights / GIB:.1f} GiB and {rest:.1f} GiB of activations do"
+    return (
+        f"{what} not fit the {requested / GIB:.1f} GiB that gpu_memory_utilization"
+        f"(={server.gpu_memory_utilization}) of {server.gpu.name} allows; {_advice(server, lines)}."
+    )
+
+
+def _advice(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> str:
+    """What would make it fit: more GPUs, or smaller weights."""
+    rest = sum(line.bytes for line in lines[1:])
+    room = _requested_bytes(server) - rest
+    options = []
+    size = 2 * server.tensor_parallel_size
+    while size <= LARGEST_TENSOR_PARALLEL and server.model.num_heads % size == 0:
+        if server.model.weight_bytes_per_gpu(size) + footprint.nccl_bytes(size) < room:
+            options.append(f"tensor_parallel_size >= {size}")
+            break
+        size *= 2
+    if server.model.num_parameters / server.tensor_parallel_size < min(room, lines[0].bytes):
+        options.append("fp8 weights")
+    return " or ".join(options) + " would" if options else "a larger GPU would"
+
+
+def _fitted_blocks(server: ServerFlags, available: int) -> BlockPlan:
+    caches = layer_caches(
+        server.model.layers,
+        block_size=server.block_size,
+        kv_cache_dtype=server.kv_cache_dtype,
+        tensor_parallel_size=server.tensor_parallel_size,
+    )
+
+    def plan(max_model_len: int) -> BlockPlan:
+        return plan_blocks(
+            caches,
+            available_bytes=available,
+            max_model_len=max_model_len,
+            max_in_flight_tokens=server.max_in_flight_tokens,
+            hybrid_kv_cache=server.hybrid_kv_cache,
+            num_gpu_blocks_override=server.num_gpu_blocks_override,
+        )
+
+    if server.max_model_len is not None:
+        return plan(server.max_model_len)
+    longest = plan(AUTO).max_model_len
+    return plan(min(longest, server.model.max_position_embeddings))
+
+
+def _budget(
+    server: ServerFlags, lines: tuple[MemoryLine, ...], available: int, blocks: BlockPlan
+) -> MemoryBudget:
+    pinned = server.num_gpu_blocks_override or server.kv_cache_memory_bytes
+    slack_low = 0 if pinned else sum(line.high_bytes - line.bytes for line in lines)
+    slack_high = 0 if pinned else sum(line.bytes - line.low_bytes for line in lines)
+    low, high = max(available - slack_low, 0), available + slack_high
+    pool = MemoryLine(
+        name="kv_cache",
+        bytes=available,
+        source="given by the user" if pinned else "computed: what the other lines leave",
+        low_bytes=low,
+        high_bytes=high,
+    )
+    return MemoryBudget(
+        lines=(*lines, pool, _outside(server, lines, available)),
+        total_bytes=server.gpu.total_memory_bytes,
+        requested_bytes=_requested_bytes(server),
+        gpu_memory_utilization=server.gpu_memory_utilization,
+        kv_cache_bytes=available,
+        kv_cache_low_bytes=low,
+        kv_cache_high_bytes=high,
+        block_size=blocks.scheduler_block_size,
+        block_bytes=blocks.block_bytes,
+        num_gpu_blocks=blocks.num_blocks,
+        kv_cache_tokens=_tokens(blocks),
+        kv_bytes_per_token=server.model.kv_bytes_per_token(
+            server.kv_cache_dtype, server.tensor_parallel_size
+        ),
+        max_model_len=blocks.max_model_len,
+        max_num_batched_tokens=server.max_num_batched_tokens,
+        max_num_seqs=server.max_num_seqs,
+        max_concurrency=blocks.max_concurrency,
+        kv_groups=blocks.groups,
+        max_in_flight_tokens=server.max_in_flight_tokens,
+        notes=_notes(server, lines, available, blocks),
+    )
+
+
+def _tokens(blocks: BlockPlan) -> int:
+    """Slots where every layer keeps every token, else the engine's own figure."""
+    if len(blocks.groups) == 1 and blocks.groups[0].window_tokens is None:
+        return blocks.num_blocks * blocks.groups[0].block_size
+    return blocks.capacity_tokens
+
+
+def _outside(server: ServerFlags, lines: tuple[MemoryLine, ...], available: int) -> MemoryLine:
+    left = server.gpu.total_memory_bytes - available - sum(line.bytes for line in lines)
+    return _line(
+        "outside", left, "computed: not requested; the CUDA context and other processes", 1.0, 1.0
+    )
+
+
+def _notes(
+    server: ServerFlags, lines: tuple[MemoryLine, ...], available: int, blocks: BlockPlan
+) -> tuple[str, ...]:
+    notes = []
+    own, length = server.model.max_position_embeddings, blocks.max_model_len
+    if server.max_model_len is None and length < own:
+        notes.append(
+            f"max_model_len is cut to {length}, the longest request that the pool holds "
+            f"({server.model.name} allows {own}); the engine would refuse to start without it."
+        )
+    if length > own:
+        notes.append(f"max_model_len(={length}) passes the {own} that {server.model.name} allows.")
+    if blocks.scheduler_block_size != server.block_size:
+        notes.append(
+            f"block_size(={server.block_size}) becomes {blocks.scheduler_block_size}: layers of "
+            "different kinds share pages."
+        )
+    over = available + sum(line.bytes for line in lines) - server.gpu.total_memory_bytes
+    if over > 0:
+        notes.append(f"The KV pool as given takes {over / GIB:.1f} GiB more than the GPU has.")
+    return tuple(notes)

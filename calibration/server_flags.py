@@ -1,0 +1,58 @@
+"""The engine's flags that decide its memory, with the engine's defaults filled in and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .gpus import GPUSpec
+from .model_spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFlags:
+    """A server as the memory planner sees it; flags have vLLM's names.
+
+    Raises:
+        ValueError: a flag out of its range, or a tensor-parallel size that the heads do not allow.
+    """
+
+    model: ModelSpec
+    gpu: GPUSpec
+    block_size: int
+    gpu_memory_utilization: float
+    kv_cache_dtype: str
+    tensor_parallel_size: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_model_len: int | None
+    num_gpu_blocks_override: int | None
+    kv_cache_memory_bytes: int | None
+    enforce_eager: bool
+    hybrid_kv_cache: bool
+    async_scheduling: bool
+
+    def __post_init__(self) -> None:
+        self.model.check_tensor_parallel(self.tensor_parallel_size)
+        for name in ("block_size", "max_num_seqs", "max_num_batched_tokens"):
+            _check_positive(name, getattr(self, name))
+        for name in ("max_model_len", "num_gpu_blocks_override", "kv_cache_memory_bytes"):
+            value = getattr(self, name)
+            if value is not None:
+                _check_positive(name, value)
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ValueError(
+                f"gpu_memory_utilization(={self.gpu_memory_utilization}) must be in (0, 1]."
+            )
+        limit = self.max_model_len or self.model.max_position_embeddings
+        if self.block_size > limit:
+            raise ValueError(f"block_size(={self.block_size}) must be <= max_model_len(={limit}).")
+
+    @property
+    def max_in_flight_tokens(self) -> int:
+        """Tokens scheduled and not yet processed: two batches under asynchronous scheduling."""
+        return self.max_num_batched_tokens * (2 if self.async_scheduling else 1)
+
+
+def _check_positive(name: str, value: int) -> None:
+    if value <= 0:
+        raise ValueError(f"{name}(={value}) must be > 0.")

@@ -1,0 +1,290 @@
+"""The plan: paged against contiguous allocators on the same trace, memory and clock.
+
+Each candidate runs three times: the trace as it arrives; the trace's lengths under backlog, with
+the flags as given; and under backlog with no limit on ``max_num_seqs``, which tells what memory
+alone allows. The same scheduler serves all, so that what differs is the allocator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ..calibration.gpus import GPUSpec
+from ..calibration.memory import MemoryBudget
+from ..calibration.models import ModelSpec
+from ..traces import Trace
+from .backlog import Backlog, measure
+from .provenance import digests, sources
+from .result import Result
+from .server import Server
+from .simulation import simulate
+from .summary import Summary, plain, summarise
+
+BASELINES: tuple[tuple[str, str], ...] = (("max", "buddy"), ("pow2", "buddy"), ("oracle", "buddy"))
+"""Contiguous (reservation, placement): Orca's three in the PagedAttention paper."""
+DEFAULT_LOAD = 0.8
+"""Share of the backlogged request rate of the paged server, where no trace is given."""
+_MIN_BACKLOG, _MAX_BACKLOG = 2_000, 20_000
+_TURNOVERS = 4
+
+Report = Callable[[str, int, int], None]
+"""Told what is simulated, how many requests of it are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One allocator on the trace and under backlog."""
+
+    server: Server
+    summary: Summary
+    result: Result
+    backlog: Backlog | None
+    """With the flags as given; None where the allocator can hold no request of the trace."""
+    memory_backlog: Backlog | None
+    """With ``max_num_seqs`` lifted: what memory alone allows."""
+
+    @property
+    def title(self) -> str:
+        """The allocator, with reservation and placement."""
+        return self.server.deployment.title
+
+    @property
+    def bound_by(self) -> str:
+        """What limits the requests that run at once under backlog."""
+        if self.backlog is None:
+            return "no request fits"
+        seats = self.server.deployment.limits.seats
+        if self.backlog.mean_running > 0.98 * seats:
+            return f"max_num_seqs(={seats})"
+        return "KV memory" if self.backlog.saturated else "the number of requests"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advantage:
+    """How many times more requests the paged server runs at once than a baseline."""
+
+    baseline: str
+    under_backlog: float
+    memory_alone: float
+    over_the_trace: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The paged candidate, the baselines beside it, and what they rest on."""
+
+    model: ModelSpec
+    gpu: GPUSpec
+    budget: MemoryBudget
+    trace: Trace
+    arrivals: str
+    """Where the arrivals come from, in words."""
+    chosen: Candidate
+    baselines: tuple[Candidate, ...]
+    assumptions: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The paged one first."""
+        return (self.chosen, *self.baselines)
+
+    @property
+    def advantages(self) -> tuple[Advantage, ...]:
+        """One for each baseline."""
+        return tuple(_advantage(self.chosen, baseline) for baseline in self.baselines)
+
+    @property
+    def serve_command(self) -> str:
+        """The command line that starts the server as planned."""
+        flags = self.chosen.server.deployment
+        words = [
+            f"vllm serve {self.model.name}",
+            f"--block-size {flags.block_size}",
+            f"--gpu-memory-utilization {flags.gpu_memory_utilization:g}",
+            f"--max-model-len {flags.max_model_len}",
+            f"--max-num-seqs {flags.max_num_seqs}",
+            f"--max-num-batched-tokens {flags.max_num_batched_tokens}",
+            "--no-enable-prefix-caching --no-async-scheduling",
+        ]
+        if flags.tensor_parallel_size > 1:
+            words.append(f"--tensor-parallel-size {flags.tensor_parallel_size}")
+        if flags.kv_cache_dtype != "auto":
+            words.append(f"--kv-cache-dtype {flags.kv_cache_dtype}")
+        return " ".join(words)
+
+    def to_json(self) -> dict[str, object]:
+        """Everything but the columns."""
+        return {
+            "model": self.model.name,
+            "gpu": self.gpu.name,
+            "trace": {
+                "name": self.trace.name,
+                "digest": self.trace.digest,
+                "num_requests": len(self.trace),
+                "num_skipped_rows": len(self.trace.skipped),
+                "arrivals": self.arrivals,
+            },
+            "serve_command": self.serve_command,
+            "memory": self.budget.to_json(),
+            "candidates": [_candidate_json(candidate) for candidate in self.candidates],
+            "advantages": [plain(asdict(advantage)) for advantage in self.advantages],
+            "assumptions": list(self.assumptions),
+            "notes": list(self.notes),
+        }
+
+
+def make_plan(
+    server: Server,
+    *,
+    trace: Trace,
+    arrivals: str,
+    baselines: Sequence[tuple[str, str]] = BASELINES,
+    notes: Sequence[str] = (),
+    report: Report | None = None,
+) -> Plan:
+    """Simulate the paged server and the contiguous baselines on a trace.
+
+    Args:
+        server: the paged server.
+        trace: with arrival times.
+        arrivals: where those come from, in words.
+        baselines: (reservation, placement) of the contiguous allocators.
+        notes: sentences to carry along.
+        report: told about progress.
+
+    Raises:
+        ValueError: the trace has no arrival times or no request that fits.
+    """
+    servers = [server.with_flags(allocator="paged")]
+    for reservation, placement in baselines:
+        flags = {"reservation": reservation, "placement": placement}
+        servers.append(server.with_flags(allocator="contiguous", **flags))
+    chosen, *others = [_candidate(one, trace, report) for one in servers]
+    if chosen.backlog is None:
+        raise ValueError(
+            f"trace(={trace.name!r}) has no request that the server can run: "
+            f"{chosen.summary.reject_reasons}."
+        )
+    return Plan(
+        model=server.model,
+        gpu=server.gpu,
+        budget=server.budget,
+        trace=trace,
+        arrivals=arrivals,
+        chosen=chosen,
+        baselines=tuple(others),
+        assumptions=_assumptions(server),
+        notes=(*server.notes, *trace.notes, *notes),
+    )
+
+
+def backlogged_rate_per_s(server: Server, trace: Trace, report: Report | None = None) -> float:
+    """Requests a second that the server finishes while requests never run out."""
+    return _backlog(server, trace, "finding the backlogged rate", report).requests_per_s
+
+
+def _candidate(server: Server, trace: Trace, report: Report | None) -> Candidate:
+    title = server.deployment.title
+    result = _simulate(server, trace, f"{title}: the trace", report)
+    summary = summarise(
+        result, sources=sources(server), digests=digests(server, trace_digest=trace.digest)
+    )
+    if not summary.num_finished:
+        return Candidate(
+            server=server, summary=summary, result=result, backlog=None, memory_backlog=None
+        )
+    lifted = server.with_flags(max_num_seqs=_MAX_BACKLOG, max_num_active_seqs=None)
+    return Candidate(
+        server=server,
+        summary=summary,
+        result=result,
+        backlog=_backlog(server, trace, f"{title}: backlog", report),
+        memory_backlog=_backlog(lifted, trace, f"{title}: backlog, memory alone", report),
+    )
+
+
+def _backlog(server: Server, trace: Trace, title: str, report: Report | None) -> Backlog:
+    seats = min(server.deployment.limits.seats, _most_at_once(server, trace))
+    wanted = min(max(_TURNOVERS * seats, _MIN_BACKLOG), _MAX_BACKLOG)
+    return measure(_simulate(server, repeated(trace, wanted), title, report))
+
+
+def _most_at_once(server: Server, trace: Trace) -> int:
+    """A guess of how many requests of the trace the pool holds: half-done ones, on average."""
+    tokens = trace.prompt_tokens.mean() + trace.output_tokens.mean() / 2
+    return int(server.num_gpu_blocks * server.deployment.block_size / tokens) + 1
+
+
+def repeated(trace: Trace, num_requests: int) -> Trace:
+    """So many requests with the trace's lengths in turn, all arriving at time 0."""
+    rows = np.arange(num_requests) % len(trace)
+    return Trace(
+        name=trace.name,
+        prompt_tokens=trace.prompt_tokens[rows],
+        output_tokens=trace.output_tokens[rows],
+        arrival_s=np.zeros(num_requests),
+    )
+
+
+def _simulate(server: Server, trace: Trace, title: str, report: Report | None) -> Result:
+    total = len(trace)
+    if report is not None:
+        report(title, 0, total)
+    result = simulate(
+        trace,
+        deployment=server.deployment,
+        cost=server.cost,
+        num_gpu_blocks=server.num_gpu_blocks,
+        progress=None if report is None else lambda done: report(title, done, total),
+    )
+    if report is not None:
+        report(title, total, total)
+    return result
+
+
+def _advantage(chosen: Candidate, baseline: Candidate) -> Advantage:
+    def ratio(ours: float, theirs: float) -> float:
+        return ours / theirs if theirs > 0 else float("inf")
+
+    def running(backlog: Backlog | None) -> float:
+        return 0.0 if backlog is None else backlog.mean_running
+
+    return Advantage(
+        baseline=baseline.title,
+        under_backlog=ratio(running(chosen.backlog), running(baseline.backlog)),
+        memory_alone=ratio(running(chosen.memory_backlog), running(baseline.memory_backlog)),
+        over_the_trace=ratio(chosen.summary.mean_running, baseline.summary.mean_running),
+    )
+
+
+def _candidate_json(candidate: Candidate) -> dict[str, object]:
+    def backlog(value: Backlog | None) -> object:
+        return None if value is None else plain(asdict(value))
+
+    return {
+        "title": candidate.title,
+        "deployment": candidate.server.deployment.to_json(),
+        "bound_by": candidate.bound_by,
+        "summary": candidate.summary.to_json(),
+        "backlog": backlog(candidate.backlog),
+        "memory_backlog": backlog(candidate.memory_backlog),
+    }
+
+
+def _assumptions(server: Server) -> tuple[str, ...]:
+    flags, band = server.deployment, server.cost.band
+    return (
+        f"Step times: {server.cost.source}, expected within {band.low:.2f}-{band.high:.2f} of the "
+        f"figure ({band.source}).",
+        "Lengths are those of the trace: a request generates exactly its output tokens.",
+        f"All candidates run the {flags.scheduler} scheduler with the same flags and KV bytes; "
+        "only the allocator differs.",
+        f"Contiguous max reserves max_model_len (= {flags.max_model_len} tokens) for each request; "
+        "pow2 the prompt and the output rounded up to a power of two; oracle what is needed.",
+        "Prefix caching and asynchronous scheduling are off: this version does not simulate them.",
+        "Contiguous and paged attention are given the same step time.",
+    )

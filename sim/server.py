@@ -1,0 +1,138 @@
+"""A server resolved: from a GPU, a model and flags to its pool, its limits and its clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from ..calibration.costs import step_cost
+from ..calibration.engine_defaults import batch_defaults
+from ..calibration.gpus import GPUSpec
+from ..calibration.memory import MemoryBudget, plan_memory
+from ..calibration.models import ModelSpec
+from ..calibration.step_cost import StepCost
+from .allocators.placement import next_power_of_two
+from .deployment import Deployment
+from .simulation import Arrivals
+
+_FLAGS = {field.name for field in fields(Deployment)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """One server ready to be simulated."""
+
+    model: ModelSpec
+    gpu: GPUSpec
+    deployment: Deployment
+    budget: MemoryBudget
+    cost: StepCost
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_gpu_blocks(self) -> int:
+        """Blocks of the pool, the null block included."""
+        return self.budget.num_gpu_blocks
+
+    def with_flags(self, **flags: object) -> Server:
+        """The same memory and clock with other allocator, scheduler or limits."""
+        return replace(self, deployment=replace(self.deployment, **flags))  # type: ignore[arg-type]
+
+
+def default_max_model_len(trace: Arrivals, model: ModelSpec) -> int:
+    """The next power of two above the longest request, at most the model's own length."""
+    longest = int((trace.prompt_tokens + trace.output_tokens).max())
+    return min(next_power_of_two(longest + 1), model.max_position_embeddings)
+
+
+def resolve(
+    *,
+    model: ModelSpec,
+    gpu: GPUSpec,
+    trace: Arrivals,
+    max_model_len: int | None = None,
+    flags: Mapping[str, object] | None = None,
+    step_cost_spec: str = "datasheet",
+    num_gpu_blocks_override: int | None = None,
+    kv_cache_memory_bytes: int | None = None,
+) -> Server:
+    """Fill in vLLM's defaults by card, plan the memory, set up the clock.
+
+    Args:
+        model: what is served.
+        gpu: on what.
+        trace: what it will serve; gives the default of ``max_model_len``.
+        max_model_len: longest prompt + output, tokens; by default the next power of two above the
+            trace's longest request, at most what the model and the pool allow.
+        flags: fields of :class:`Deployment`; None means the default.
+        step_cost_spec: ``datasheet`` or ``affine:...``.
+        num_gpu_blocks_override: blocks of the pool instead of the planned number.
+        kv_cache_memory_bytes: bytes of the pool instead of the planned ones.
+
+    Raises:
+        ValueError: a flag out of range, or a model that does not fit; the sentence says why.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    unknown = sorted(given.keys() - _FLAGS)
+    if unknown:
+        raise ValueError(f"flags(={unknown}) are no fields of Deployment.")
+    _check_layers(model)
+    tokens, seqs = batch_defaults(gpu)
+    defaults = {"max_num_batched_tokens": tokens, "max_num_seqs": seqs}
+    wanted = default_max_model_len(trace, model) if max_model_len is None else max_model_len
+    deployment = Deployment(max_model_len=wanted, **{**defaults, **given})  # type: ignore[arg-type]
+
+    def budget_for(length: int | None) -> MemoryBudget:
+        return plan_memory(
+            model=model,
+            gpu=gpu,
+            block_size=deployment.block_size,
+            gpu_memory_utilization=deployment.gpu_memory_utilization,
+            kv_cache_dtype=deployment.kv_cache_dtype,
+            tensor_parallel_size=deployment.tensor_parallel_size,
+            max_num_seqs=deployment.max_num_seqs,
+            max_num_batched_tokens=deployment.max_num_batched_tokens,
+            max_model_len=length,
+            num_gpu_blocks_override=num_gpu_blocks_override,
+            kv_cache_memory_bytes=kv_cache_memory_bytes,
+            enforce_eager=deployment.enforce_eager,
+            hybrid_kv_cache=False,
+            async_scheduling=deployment.async_scheduling,
+        )
+
+    if max_model_len is None:
+        longest = max(budget_for(None).max_model_len, deployment.block_size)
+        deployment = replace(deployment, max_model_len=min(wanted, longest))
+    budget = budget_for(deployment.max_model_len)
+    cost = step_cost(
+        step_cost_spec,
+        model=model,
+        gpu=gpu,
+        kv_cache_dtype=deployment.kv_cache_dtype,
+        tensor_parallel_size=deployment.tensor_parallel_size,
+        max_num_seqs=deployment.max_num_seqs,
+        enforce_eager=deployment.enforce_eager,
+    )
+    notes = (*_notes(model), *budget.notes)
+    return Server(
+        model=model, gpu=gpu, deployment=deployment, budget=budget, cost=cost, notes=notes
+    )
+
+
+def _check_layers(model: ModelSpec) -> None:
+    if any(layers.kind == "recurrent" for layers in model.layers):
+        raise ValueError(
+            f"model(={model.name!r}) has recurrent layers, which kvsim sizes (kvsim memory) but "
+            "does not simulate yet."
+        )
+
+
+def _notes(model: ModelSpec) -> tuple[str, ...]:
+    windowed = sorted({layers.kind for layers in model.layers} - {"full", "mla"})
+    if not windowed:
+        return ()
+    return (
+        f"{model.name} has {' and '.join(windowed)} layers; they are simulated as with "
+        "--disable-hybrid-kv-cache-manager, every layer keeping every token, so with the hybrid "
+        "manager more requests fit than shown.",
+    )

@@ -1,0 +1,117 @@
+"""Small random workloads for the laws, and a minimal trace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from kvsim.calibration.affine import AffineCost
+from kvsim.calibration.step_cost import Batch, Line, StepCost
+from kvsim.sim.deployment import Deployment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """What a simulation reads of a trace."""
+
+    arrival_s: NDArray[np.float64] | None
+    prompt_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+    parent: NDArray[np.int64] | None = None
+    delay_s: NDArray[np.float64] | None = None
+
+
+class BendingCost(StepCost):
+    """A cost whose decode line bends with the context, as interpolated tables do."""
+
+    def __init__(self, knee_tokens: int = 200) -> None:
+        self.knee_tokens = knee_tokens
+
+    def step_ns(self, batch: Batch) -> float:
+        beyond = max(0, batch.decode_context_tokens - self.knee_tokens)
+        attention = sum(new * (past + new) for new, past in batch.chunks)
+        return (
+            1.1e6
+            + 1234.5 * batch.num_tokens
+            + 7.7 * batch.decode_context_tokens
+            + 13.3 * beyond
+            + 0.01 * attention
+        )
+
+    def decode_line(self, batch: Batch) -> Line:
+        context, growth = batch.decode_context_tokens, batch.num_decodes
+        first = self.step_ns(batch)
+        if context >= self.knee_tokens or growth == 0:
+            return Line(first, (7.7 + 13.3) * growth, 1 << 62)
+        return Line(first, 7.7 * growth, (self.knee_tokens - context) // growth + 1)
+
+    def describe(self) -> dict[str, object]:
+        return {"source": "test", "knee_tokens": self.knee_tokens}
+
+
+COSTS: dict[str, StepCost] = {
+    "affine": AffineCost(base_s=5e-3, per_scheduled_token_s=2e-5, per_context_token_s=1e-8),
+    "bending": BendingCost(),
+}
+
+ALLOCATORS = [
+    ("paged", "max", "buddy"),
+    *[
+        ("contiguous", reservation, placement)
+        for reservation in ("max", "pow2", "oracle")
+        for placement in ("buddy", "first_fit", "best_fit")
+    ],
+]
+SCHEDULERS = ["vllm", "orca", "static"]
+
+
+@st.composite
+def traces(draw: st.DrawFn, *, most: int = 25, longest: int = 120) -> Columns:
+    """Requests in bursts and pauses, some of them later turns of a session."""
+    n = draw(st.integers(1, most))
+    lengths = st.lists(st.integers(1, longest), min_size=n, max_size=n)
+    gaps_ms = draw(st.lists(st.sampled_from([0, 0, 1, 7, 40, 900]), min_size=n, max_size=n))
+    arrival_s = np.cumsum(gaps_ms) / 1e3
+    parent = np.full(n, -1)
+    delay_s = np.full(n, np.nan)
+    for child in range(1, n):
+        if draw(st.integers(0, 4)) == 0:
+            parent[child] = draw(st.integers(0, child - 1))
+            delay_s[child] = draw(st.sampled_from([0.0, 0.01, 1.0]))
+    arrival_s = np.where(parent >= 0, np.nan, arrival_s)
+    return Columns(
+        arrival_s=arrival_s,
+        prompt_tokens=np.array(draw(lengths)),
+        output_tokens=np.array(draw(lengths)),
+        parent=parent,
+        delay_s=delay_s,
+    )
+
+
+@st.composite
+def deployments(
+    draw: st.DrawFn, *, allocator: tuple[str, str, str], scheduler: str
+) -> tuple[Deployment, int]:
+    """Flags in many combinations, with a pool from roomy to tight."""
+    kind, reservation, placement = allocator
+    block_size = draw(st.sampled_from([1, 3, 8, 16]))
+    deployment = Deployment(
+        allocator=kind,
+        reservation=reservation,
+        placement=placement,
+        scheduler=scheduler,
+        block_size=block_size,
+        max_model_len=draw(st.sampled_from([64, 128, 256])),
+        max_num_seqs=draw(st.sampled_from([1, 3, 64])),
+        max_num_batched_tokens=draw(st.sampled_from([4, 17, 64, 2048])),
+        enable_chunked_prefill=draw(st.booleans()) or scheduler != "vllm",
+        long_prefill_token_threshold=draw(st.sampled_from([0, 0, 16])),
+        prefill_schedule_interval=draw(st.sampled_from([1, 1, 3])),
+        watermark=draw(st.sampled_from([0.0, 0.0, 0.1])),
+        scheduler_reserve_full_isl=draw(st.booleans()),
+    )
+    slots = draw(st.sampled_from([260, 400, 1000, 4000]))
+    return deployment, slots // block_size + 2
