@@ -13,7 +13,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from .huggingface.fields import read_json
+from .json_files import read_json
 from .names import look_up
 
 GIB = 1 << 30

@@ -103,7 +103,7 @@ def _fixed_lines(server: ServerFlags) -> tuple[MemoryLine, ...]:
         MemoryLine(
             name="runtime",
             bytes=footprint.RUNTIME_BYTES,
-            source="assumed; 0.01 to 0.35 GiB in server logs",
+            source="assumed; 0.01 to 0.35 GiB in server logs, more with an attention workspace",
             low_bytes=runtime_low,
             high_bytes=runtime_high,
         ),

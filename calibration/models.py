@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .huggingface import read_config, spec_from_config
 from .model_spec import KVLayers, ModelSpec, WeightGroup
 from .names import canonical, unknown_name
 
@@ -30,6 +29,8 @@ def load_model(name_or_path: str) -> ModelSpec:
     Raises:
         ValueError: unknown name (near matches are listed), or a file that cannot be read.
     """
+    from .huggingface import read_config  # only when asked: keeps the import of the package fast
+
     if name_or_path.endswith(".json"):
         return read_config(Path(name_or_path))
     names = _names()
@@ -64,6 +65,8 @@ def _names() -> dict[str, str]:
 
 @cache
 def _catalogue_model(name: str) -> ModelSpec:
+    from .huggingface import spec_from_config
+
     entry = _catalogue()[name]
     source = f"catalogue: {entry['source']}"
     return spec_from_config(entry["config"], name=name, source=source, where=f"catalogue {name}")

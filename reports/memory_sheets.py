@@ -57,7 +57,7 @@ def pool_facts(budget: MemoryBudget) -> dict[str, str]:
     """What the KV pool holds, name to printed value."""
     return {
         "KV bytes per token": f"{words.count(budget.kv_bytes_per_token)} B",
-        "block": f"{budget.block_size} tokens, {words.kib(budget.block_bytes)}",
+        "block": f"{budget.block_size} tokens, {words.size(budget.block_bytes)}",
         "num_gpu_blocks": f"{words.count(budget.num_gpu_blocks)} (one of them the null block)",
         "KV tokens": words.count(budget.kv_cache_tokens),
         f"requests of {words.count(budget.max_model_len)} tokens": f"{budget.max_concurrency:,.2f}",
@@ -97,7 +97,7 @@ def models_sheet(models: Sequence[ModelSpec]) -> Sheet:
     """A row per model, in the checkpoint's own dtypes."""
     return Sheet(
         title="Models",
-        columns=("name", "parameters", "weights", "layers", "KV kinds", "KV B/token", "length"),
+        columns=("name", "parameters, 1e9", "weights", "layers", "KV kinds", "KV B/token", "length"),
         rows=tuple(_model_row(model) for model in models),
         text_columns=(0, 4),
     )
@@ -106,7 +106,7 @@ def models_sheet(models: Sequence[ModelSpec]) -> Sheet:
 def _model_row(model: ModelSpec) -> tuple[str, ...]:
     return (
         model.name,
-        f"{words.number(model.num_parameters / 1e9)} B",
+        words.number(model.num_parameters / 1e9),
         words.gib(model.weight_bytes),
         str(model.num_layers),
         ", ".join(dict.fromkeys(layers.kind for layers in model.layers)),

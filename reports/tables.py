@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "budget_table",
+    "catalogue_table",
+    "facts_table",
     "gpus_table",
     "headline",
     "models_table",
@@ -70,6 +72,18 @@ def models_table(models: Sequence[ModelSpec]) -> Table:
     return sheet_table(models_sheet(models))
 
 
+def catalogue_table(listing: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The public traces that can be fetched, by name."""
+    rows = tuple(
+        (name, str(entry["trace_format"]), words.size(entry["size_bytes"]), str(entry["licence"]))
+        for name, entry in listing.items()
+    )
+    columns = ("name", "format", "size", "licence")
+    return sheet_table(
+        Sheet(title="Public traces", columns=columns, rows=rows, text_columns=(0, 1, 3))
+    )
+
+
 def facts_table(title: str, facts: Mapping[str, str]) -> Table:
     """Names and values."""
     table = _table(title)
@@ -83,7 +97,7 @@ def facts_table(title: str, facts: Mapping[str, str]) -> Table:
 
 def plan_table(plan: Plan) -> Table:
     """A row per candidate, the paged one first; two lines each, to stay within 100 columns."""
-    table = _table("Candidates (TTFT, TPOT, tokens/s, KV use: over the trace)")
+    table = _table("Candidates (TTFT, TPOT, tokens/s, KV use: over the trace)", gap=1)
     table.add_column("allocator", no_wrap=True)
     for header in (
         "running,\nbacklog",
@@ -97,7 +111,7 @@ def plan_table(plan: Plan) -> Table:
         "re-\njected",
     ):
         table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("bound by")
+    table.add_column("bound by", min_width=13)
     for candidate in plan.candidates:
         table.add_row(*_plan_row(candidate))
     return table
@@ -183,14 +197,15 @@ def _plain(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _table(title: str) -> Table:
+def _table(title: str, *, gap: int = 2) -> Table:
+    """A bare table with so many blanks between its columns."""
     return Table(
         title=title,
         title_justify="left",
         title_style="bold",
         header_style="bold",
         box=LINE_STYLE,
-        padding=(0, 1, 0, 0),
+        padding=(0, gap - 1, 0, 0),
         pad_edge=False,
         show_edge=False,
     )

@@ -29,8 +29,8 @@ def setting(plan: Plan) -> list[str]:
         f"{flags.max_num_batched_tokens}, max_model_len {flags.max_model_len}, prefix caching "
         f"{on_off[flags.enable_prefix_caching]}, asynchronous scheduling "
         f"{on_off[flags.async_scheduling]}.",
-        f"Trace {plan.trace.name}: {words.count(len(plan.trace))} requests"
-        f"{_skipped(plan)}; arrivals: {plan.arrivals}.",
+        f"Trace: {plan.origin}, {words.count(len(plan.trace))} requests{_skipped(plan)}; arrivals: "
+        f"{plan.arrivals}.",
         f"Step times: {timing(plan)}.",
     ]
 
@@ -78,14 +78,20 @@ def ratio(advantage: Advantage, name: str) -> str:
     return "runs none" if math.isinf(value) else words.times(value)
 
 
+def short_name(plan: Plan, title: str) -> str:
+    """A baseline's title without the placement, where all baselines share it."""
+    placements = {one.server.deployment.placement for one in plan.baselines}
+    return title.split(" (")[0] if len(placements) == 1 else title
+
+
 def _against(plan: Plan, name: str) -> str:
-    """``1.2x contiguous-max (buddy), ...``; a baseline that can hold nothing is said to be so."""
+    """``1.2x contiguous-max, ...``; a baseline that can hold nothing is said to be so."""
     shown, none = [], []
     for advantage in plan.advantages:
         if math.isinf(getattr(advantage, name)):
-            none.append(advantage.baseline)
+            none.append(short_name(plan, advantage.baseline))
         else:
-            shown.append(f"{ratio(advantage, name)} {advantage.baseline}")
+            shown.append(f"{ratio(advantage, name)} {short_name(plan, advantage.baseline)}")
     if none:
         shown.append(f"{words.listing(none)} can hold no request of the trace")
     return ", ".join(shown) if shown else "no baseline was asked for"

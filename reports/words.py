@@ -26,6 +26,7 @@ def number(value: float, *, digits: int = 3, least_decimals: int = 0) -> str:
     """So many significant digits, never an exponent, thousands separated."""
     if not math.isfinite(value):
         return NONE
+    value = float(f"{value:.{digits}g}") if abs(value) < 10**digits else value
     if value == 0:
         return f"{0:.{least_decimals}f}"
     decimals = max(least_decimals, digits - 1 - math.floor(math.log10(abs(value))))
@@ -33,15 +34,17 @@ def number(value: float, *, digits: int = 3, least_decimals: int = 0) -> str:
 
 
 def gib(size_bytes: float) -> str:
-    """``55.12 GiB``; a size below 0.01 GiB in MiB."""
-    if 0 < abs(size_bytes) < 0.01 * GIB:
-        return f"{number(size_bytes * 1024 / GIB, digits=2)} MiB"
+    """``55.12 GiB``: always GiB, so that a column can be compared."""
     return f"{size_bytes / GIB:,.2f} GiB"
 
 
-def kib(size_bytes: float) -> str:
-    """``128 KiB``."""
-    return f"{size_bytes / 1024:,.1f}".removesuffix(".0") + " KiB"
+def size(size_bytes: float) -> str:
+    """``128 KiB``, ``12.5 MiB``, ``55.1 GiB``."""
+    if abs(size_bytes) < 1 << 20:
+        return f"{number(size_bytes / 1024)} KiB"
+    if abs(size_bytes) < GIB:
+        return f"{number(size_bytes / (1 << 20))} MiB"
+    return f"{number(size_bytes / GIB)} GiB"
 
 
 def seconds(value_s: float) -> str:
@@ -77,3 +80,13 @@ def listing(items: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     *before, last = items
     return f"{', '.join(before)} and {last}" if before else last
+
+
+def tick_s(value_s: float) -> str:
+    """A time as a tick label, no trailing zeros: ``100 ms``, ``2.5 s``, ``1,000 s``."""
+    if value_s <= 0:
+        return "0"
+    for unit, scale in (("us", 1e6), ("ms", 1e3)):
+        if value_s * scale < 999.5:
+            return f"{value_s * scale:.3g} {unit}"
+    return f"{value_s:,.4g} s" if value_s < 9999 else f"{value_s:,.0f} s"

@@ -1,10 +1,10 @@
 """Replay a recorded run of the real scheduler and compare it step by step.
 
 A case is a step log (JSON lines: a header with the engine's configuration, a line per step, a
-summary) and the trace that its header names; ``tests/golden/README.md`` has the format. Compared are, for
-every step: time and duration in nanoseconds, tokens per request in scheduling order with what was
-computed before, blocks taken (with their ids) and refused, free blocks, queue lengths, preempted and
-finished requests.
+summary) and the trace that its header names; ``tests/golden/README.md`` has the format. Compared
+are, for every step: time and duration in nanoseconds, tokens per request in scheduling order with
+what was computed before, blocks taken (with their ids) and refused, free blocks, queue lengths,
+preempted and finished requests.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ alone allows. The same scheduler serves all, so that what differs is the allocat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -16,12 +16,12 @@ from ..calibration.gpus import GPUSpec
 from ..calibration.memory import MemoryBudget
 from ..calibration.models import ModelSpec
 from ..traces import Trace
+from ..traces.intake import Taken, with_poisson
 from .backlog import Backlog, measure
-from .provenance import digests, sources
+from .job import Report, simulate_server
 from .result import Result
 from .server import Server
-from .simulation import simulate
-from .summary import Summary, plain, summarise
+from .summary import Summary, plain
 
 BASELINES: tuple[tuple[str, str], ...] = (("max", "buddy"), ("pow2", "buddy"), ("oracle", "buddy"))
 """Contiguous (reservation, placement): Orca's three in the PagedAttention paper."""
@@ -29,9 +29,6 @@ DEFAULT_LOAD = 0.8
 """Share of the backlogged request rate of the paged server, where no trace is given."""
 _MIN_BACKLOG, _MAX_BACKLOG = 2_000, 20_000
 _TURNOVERS = 4
-
-Report = Callable[[str, int, int], None]
-"""Told what is simulated, how many requests of it are done, and of how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +77,8 @@ class Plan:
     gpu: GPUSpec
     budget: MemoryBudget
     trace: Trace
+    origin: str
+    """What the trace is, in words."""
     arrivals: str
     """Where the arrivals come from, in words."""
     chosen: Candidate
@@ -123,6 +122,7 @@ class Plan:
             "gpu": self.gpu.name,
             "trace": {
                 "name": self.trace.name,
+                "origin": self.origin,
                 "digest": self.trace.digest,
                 "num_requests": len(self.trace),
                 "num_skipped_rows": len(self.trace.skipped),
@@ -140,20 +140,18 @@ class Plan:
 def make_plan(
     server: Server,
     *,
-    trace: Trace,
-    arrivals: str,
+    taken: Taken,
+    concurrency: int | None = None,
     baselines: Sequence[tuple[str, str]] = BASELINES,
-    notes: Sequence[str] = (),
     report: Report | None = None,
 ) -> Plan:
     """Simulate the paged server and the contiguous baselines on a trace.
 
     Args:
         server: the paged server.
-        trace: with arrival times.
-        arrivals: where those come from, in words.
+        taken: the trace, with arrival times unless ``concurrency`` is given.
+        concurrency: clients of a closed loop.
         baselines: (reservation, placement) of the contiguous allocators.
-        notes: sentences to carry along.
         report: told about progress.
 
     Raises:
@@ -163,7 +161,8 @@ def make_plan(
     for reservation, placement in baselines:
         flags = {"reservation": reservation, "placement": placement}
         servers.append(server.with_flags(allocator="contiguous", **flags))
-    chosen, *others = [_candidate(one, trace, report) for one in servers]
+    trace = taken.trace
+    chosen, *others = [_candidate(one, trace, concurrency, report) for one in servers]
     if chosen.backlog is None:
         raise ValueError(
             f"trace(={trace.name!r}) has no request that the server can run: "
@@ -174,24 +173,31 @@ def make_plan(
         gpu=server.gpu,
         budget=server.budget,
         trace=trace,
-        arrivals=arrivals,
+        origin=taken.origin,
+        arrivals=taken.arrivals,
         chosen=chosen,
         baselines=tuple(others),
         assumptions=_assumptions(server),
-        notes=(*server.notes, *trace.notes, *notes),
+        notes=(*server.notes, *trace.notes),
     )
 
 
-def backlogged_rate_per_s(server: Server, trace: Trace, report: Report | None = None) -> float:
-    """Requests a second that the server finishes while requests never run out."""
-    return _backlog(server, trace, "finding the backlogged rate", report).requests_per_s
+def with_default_arrivals(
+    server: Server, taken: Taken, *, seed: int, report: Report | None = None
+) -> Taken:
+    """Poisson arrivals at 0.8 of what the paged server finishes under backlog."""
+    paged = server.with_flags(allocator="paged")
+    backlogged = _backlog(paged, taken.trace, "finding the backlogged rate", report).requests_per_s
+    why = f"{DEFAULT_LOAD:g} of the {backlogged:.4g}/s that the paged server finishes under backlog"
+    return with_poisson(taken, rate_per_s=DEFAULT_LOAD * backlogged, seed=seed, why=why)
 
 
-def _candidate(server: Server, trace: Trace, report: Report | None) -> Candidate:
+def _candidate(
+    server: Server, trace: Trace, concurrency: int | None, report: Report | None
+) -> Candidate:
     title = server.deployment.title
-    result = _simulate(server, trace, f"{title}: the trace", report)
-    summary = summarise(
-        result, sources=sources(server), digests=digests(server, trace_digest=trace.digest)
+    result, summary = simulate_server(
+        server, trace=trace, title=f"{title}: the trace", concurrency=concurrency, report=report
     )
     if not summary.num_finished:
         return Candidate(
@@ -210,7 +216,8 @@ def _candidate(server: Server, trace: Trace, report: Report | None) -> Candidate
 def _backlog(server: Server, trace: Trace, title: str, report: Report | None) -> Backlog:
     seats = min(server.deployment.limits.seats, _most_at_once(server, trace))
     wanted = min(max(_TURNOVERS * seats, _MIN_BACKLOG), _MAX_BACKLOG)
-    return measure(_simulate(server, repeated(trace, wanted), title, report))
+    result, _ = simulate_server(server, trace=repeated(trace, wanted), title=title, report=report)
+    return measure(result)
 
 
 def _most_at_once(server: Server, trace: Trace) -> int:
@@ -228,22 +235,6 @@ def repeated(trace: Trace, num_requests: int) -> Trace:
         output_tokens=trace.output_tokens[rows],
         arrival_s=np.zeros(num_requests),
     )
-
-
-def _simulate(server: Server, trace: Trace, title: str, report: Report | None) -> Result:
-    total = len(trace)
-    if report is not None:
-        report(title, 0, total)
-    result = simulate(
-        trace,
-        deployment=server.deployment,
-        cost=server.cost,
-        num_gpu_blocks=server.num_gpu_blocks,
-        progress=None if report is None else lambda done: report(title, done, total),
-    )
-    if report is not None:
-        report(title, total, total)
-    return result
 
 
 def _advantage(chosen: Candidate, baseline: Candidate) -> Advantage:

@@ -1,6 +1,6 @@
 """What happened, kept as it happens: segments of occupancy, pauses, step logs.
 
-A *segment* is a run of steps with the same members: step ``j`` of it lasts ``first + j * slope`` ns.
+A *segment* is a run of steps with the same members: step ``j`` of it lasts ``first + j * slope``.
 While it lasts, every decoding request fills one more slot a step, so the slot-time of a segment is
 a closed form in the moments
 

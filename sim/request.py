@@ -8,8 +8,8 @@ NEVER = float("nan")
 class Request:
     """A request's lengths, its progress and the times at which things happened to it.
 
-    *Known* tokens are the prompt and the outputs received so far. *Computed* tokens have their KV in
-    the cache. While a request decodes, each step computes its last known token and adds one; nobody
+    *Known* tokens are the prompt and the outputs received so far. *Computed* tokens have their KV
+    in the cache. While a request decodes, each step computes its last known token and adds one; nobody
     touches it: known is ``base + batch.step`` and its end is known from the start (see
     :class:`~kvsim.sim.batch.RunningBatch`). At any other time ``known`` and ``computed`` hold.
     """
@@ -74,7 +74,7 @@ class Request:
         self.first_token_ns = NEVER
         self.finish_ns = NEVER
         self.silent_since_ns = -1.0
-        """Time of the last token before a pause (preempted, or left out of a step); -1 = no pause."""
+        """Time of the last token before a pause (preempted or left out); -1 = no pause."""
         self.num_preemptions = 0
         self.wasted_tokens = 0
         """Computed tokens thrown away by preemptions."""

@@ -34,15 +34,28 @@ class Server:
         """Blocks of the pool, the null block included."""
         return self.budget.num_gpu_blocks
 
+    @property
+    def setting(self) -> str:
+        """The server in one line."""
+        flags = self.deployment
+        tensor = f", TP {flags.tensor_parallel_size}" if flags.tensor_parallel_size > 1 else ""
+        return (
+            f"Server: {self.model.name} on {self.gpu.name}{tensor}, {flags.title}, "
+            f"{flags.scheduler} scheduler, {self.num_gpu_blocks} blocks of {flags.block_size}, "
+            f"max_num_seqs {flags.max_num_seqs}, max_num_batched_tokens "
+            f"{flags.max_num_batched_tokens}, max_model_len {flags.max_model_len}; "
+            f"step times: {self.cost.source}"
+        )
+
     def with_flags(self, **flags: object) -> Server:
         """The same memory and clock with other allocator, scheduler or limits."""
         return replace(self, deployment=replace(self.deployment, **flags))  # type: ignore[arg-type]
 
 
 def default_max_model_len(trace: Arrivals, model: ModelSpec) -> int:
-    """The next power of two above the longest request, at most the model's own length."""
+    """The power of two that holds the longest request, at most the model's own length."""
     longest = int((trace.prompt_tokens + trace.output_tokens).max())
-    return min(next_power_of_two(longest + 1), model.max_position_embeddings)
+    return min(next_power_of_two(longest), model.max_position_embeddings)
 
 
 def resolve(

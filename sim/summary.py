@@ -1,8 +1,8 @@
 """A result in scalars: latencies, rates, concurrency, where the bytes of the pool went.
 
 Times are seconds; percentiles of requests are numpy's linear ones. Inter-token times are weighted
-by the tokens they belong to and their percentiles are values that occurred (inverted CDF). Shares of
-the pool are weighted by time: over the makespan in ``pool_share``, over the time in which anything
+by the tokens they belong to and their percentiles are values that occurred (inverted CDF). Shares
+of the pool are weighted by time: over the makespan in ``pool_share``, over the time in which anything
 waits or runs in ``effective_kv_utilisation``.
 """
 

@@ -1,4 +1,4 @@
-"""From what a user asks for to a trace: files or a synthetic workload, cut, sped up, with arrivals."""
+"""From what a user asks for to a trace: files or a synthetic workload, with arrivals."""
 
 from __future__ import annotations
 

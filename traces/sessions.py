@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .columns import Floats, Ints, whole_ns
 from .lengths import Lengths
@@ -52,3 +53,15 @@ def grown_prompts(new_tokens: Ints, output_tokens: Ints, session: Ints) -> Ints:
     before = said - new_tokens - output_tokens  # of all rows above
     first = np.searchsorted(session, session)  # first row of each row's session
     return np.asarray(before - before[first] + new_tokens, dtype=np.int64)
+
+
+def split_sessions(session: Ints, too_long: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """Sessions renumbered so that each one's first too long later turn begins a new one.
+
+    Also the rows of first turns that are too long themselves.
+    """
+    starts = parents_of(session) < 0
+    later = np.flatnonzero(too_long & ~starts)
+    again = np.flatnonzero(too_long & starts)
+    starts[later[np.unique(session[later], return_index=True)[1]]] = True
+    return np.cumsum(starts).astype(np.int64) - 1, again

@@ -13,7 +13,7 @@ from .arrivals import arrival_times, check_process
 from .columns import Floats, Ids, Ints
 from .lengths import Lengths, fixed
 from .prefixes import PrefixGroups, prefix_chains
-from .sessions import Sessions, grown_prompts, parents_of
+from .sessions import Sessions, grown_prompts, parents_of, split_sessions
 from .trace import Trace
 
 DEFAULT_HASH_BLOCK_SIZE = 16  # tokens; the engine's own block size
@@ -37,7 +37,8 @@ class Workload:
     """What to draw. `arrivals` None = lengths only (closed loop, or arrivals supplied later).
 
     A request whose prompt + output pass `max_total_tokens` is drawn again. Prefix tokens come on
-    top of the drawn prompt; with `sessions`, the drawn prompt is what a turn adds.
+    top of the drawn prompt; with `sessions`, the drawn prompt is what a turn adds, and a turn that
+    would pass the limit starts a new session.
     """
 
     name: str
@@ -99,7 +100,7 @@ def synthesize(*, workload: Workload, num_requests: int, seed: int) -> Trace:
         raise ValueError(f"seed(={seed}) must be >= 0.")
     streams = _streams(seed)
     session = _session_numbers(workload, num_requests, streams)
-    prompt, output = _lengths(workload, session, streams)
+    prompt, output, session = _lengths(workload, session, streams)
     parent = parents_of(session) if workload.sessions is not None else None
     hash_ids, hash_offsets = _chains(workload, prompt, session, streams)
     trace = Trace(
@@ -128,22 +129,23 @@ def _session_numbers(workload: Workload, num_requests: int, streams: _Streams) -
     return workload.sessions.number(num_requests, streams.turns)
 
 
-def _lengths(workload: Workload, session: Ints, streams: _Streams) -> tuple[Ints, Ints]:
-    """Prompt and output tokens (n,); what passes the limit is drawn again."""
-    n = len(session)
-    prompt = np.empty(n, dtype=np.int64)
-    output = np.empty(n, dtype=np.int64)
-    todo = np.arange(n)
+def _lengths(workload: Workload, session: Ints, streams: _Streams) -> tuple[Ints, Ints, Ints]:
+    """Prompt and output tokens and session (n,), all within the limit.
+
+    A first turn that passes it is drawn again; a later one starts a session of its own.
+    """
+    prompt = workload.prompt.sample(len(session), streams.prompt)
+    output = workload.output.sample(len(session), streams.output)
+    limit = workload.max_total_tokens
     for _ in _rounds(workload):
-        prompt[todo] = workload.prompt.sample(len(todo), streams.prompt)
-        output[todo] = workload.output.sample(len(todo), streams.output)
         whole = grown_prompts(prompt, output, session) + workload.prefix_tokens
-        if workload.max_total_tokens is None:
-            return whole, output
-        todo = np.flatnonzero(whole + output > workload.max_total_tokens)
-        if len(todo) == 0:
-            return whole, output
-    raise AssertionError("_rounds raises")
+        too_long = whole + output > limit if limit is not None else np.zeros(len(whole), np.bool_)
+        if not too_long.any():
+            break
+        session, again = split_sessions(session, too_long)
+        prompt[again] = workload.prompt.sample(len(again), streams.prompt)
+        output[again] = workload.output.sample(len(again), streams.output)
+    return whole, output, session
 
 
 def _rounds(workload: Workload) -> Iterator[int]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 TEXT_CONFIGS = ("text_config", "llm_config", "language_config")
@@ -108,21 +106,3 @@ def _text_part(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
         outer = {key: raw[key] for key in INHERITED if key in raw and key not in nested}
         return {**nested, **outer}
     return dict(raw)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """One JSON object.
-
-    Raises:
-        ValueError: absent, unreadable, not JSON or not an object.
-    """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise ValueError(f"{path} cannot be read: {reason}.") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.") from None
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path} must hold a JSON object, not a {type(raw).__name__}.")
-    return raw

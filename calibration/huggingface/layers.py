@@ -30,6 +30,7 @@ ALTERNATING_FAMILIES = ("gemma2", "gpt_oss")
 LLAMA4_FAMILIES = ("llama4", "llama4_text")
 LLAMA4_GLOBAL_EVERY = 4
 GEMMA3_GLOBAL_EVERY = 6
+MAX_LAYERS = 10_000
 NEEDS_USE_SLIDING_WINDOW = ("qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "mimo")
 
 
@@ -57,6 +58,8 @@ def read_layers(fields: Fields) -> list[Layer]:
     if configs is not None:
         return [_pruned(fields, config) for config in configs]
     count = fields.positive("num_hidden_layers", "n_layer", "num_layers")
+    if count > MAX_LAYERS:
+        raise ValueError(f"{fields.where}: num_hidden_layers(={count}) must be <= {MAX_LAYERS}.")
     kinds = _attention_kinds(fields, count)
     experts = _expert_layers(fields, count)
     return [
@@ -201,7 +204,7 @@ def _expert_layers(fields: Fields, count: int) -> list[bool]:
         return [kind == "sparse" for kind in listed]
     if isinstance(fields.value("moe_layer_freq"), list):
         return [bool(x) for x in fields.entries("moe_layer_freq", count) or ()]
-    dense = set(fields.entries("mlp_only_layers") or ())
-    dense |= set(range(fields.count("first_k_dense_replace", default=0)))
+    dense = fields.entries("mlp_only_layers") or ()
+    first = fields.count("first_k_dense_replace", default=0)
     every = fields.positive("interleave_moe_layer_step", "decoder_sparse_step", default=1)
-    return [i not in dense and (i + 1) % every == 0 for i in range(count)]
+    return [i >= first and i not in dense and (i + 1) % every == 0 for i in range(count)]

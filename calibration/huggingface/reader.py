@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..json_files import read_json
 from ..model_spec import ModelSpec, WeightGroup
 from .attention import attention_parameters
-from .fields import Fields, read_json
+from .fields import Fields
 from .kv import kv_layers, kv_shape
 from .layers import Layer, read_layers
 from .mlp import dense_intermediate_size, mlp_parameters, read_experts

@@ -135,7 +135,7 @@ class Scheduler(ABC):
             and not self.could_admit()
         )
 
-    def after_run(self, steps: int) -> None:
+    def after_run(self, steps: int) -> None:  # noqa: B027  most schedulers keep no count
         """So many steps were run in which everybody decoded."""
 
     def retire(self, finished: Iterable[Request]) -> list[Request]:

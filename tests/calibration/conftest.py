@@ -1,4 +1,4 @@
-"""Shared by the calibration tests: a golden file and the configurations that another package ships."""
+"""Shared by the calibration tests: the configurations that another package ships."""
 
 from __future__ import annotations
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.workloads import ALLOCATORS, COSTS, SCHEDULERS, deployments, traces
 
 from kvsim.sim.result import FINISHED, REJECTED, Result
 from kvsim.sim.simulation import simulate
 from kvsim.sim.summary import CATEGORIES, summarise
+from support.workloads import ALLOCATORS, COSTS, SCHEDULERS, deployments, traces
 
 MATRIX = [
     pytest.param(allocator, scheduler, id=f"{'-'.join(allocator)}-{scheduler}")
@@ -77,7 +79,7 @@ def _assert_causal(result: Result) -> None:
     assert (np.asarray(requests["reject_reason"])[rejected] != "").all()
     order = ["arrival_s", "scheduled_s", "first_token_s", "finish_s"]
     times = [np.asarray(requests[name], dtype=float)[done] for name in order]
-    for earlier, later in zip(times, times[1:], strict=False):
+    for earlier, later in pairwise(times):
         assert (earlier <= later).all()
     segments = result.segments
     ends = np.asarray(segments["start_s"]) + np.asarray(segments["duration_s"])

@@ -1,6 +1,7 @@
 """Public traces load with exactly the published counts, statistics and prefix hits."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -55,5 +56,5 @@ def test_mooncake_chains_form_a_tree(shared_traces: Path) -> None:
     for row in range(0, len(trace), 10):
         chain = trace.hash_chain(row).tolist()
         assert chain[0] == 0
-        for parent, child in zip(chain, chain[1:], strict=False):
+        for parent, child in pairwise(chain):
             assert parents.setdefault(child, parent) == parent

@@ -1,4 +1,4 @@
-"""Odd and broken files: the right rows are kept, every other one is named with its line and reason."""
+"""Odd and broken files: the right rows are kept, every other one is named with line and reason."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -219,7 +219,7 @@ def test_lines_are_counted_through_quoted_line_breaks(write: Write) -> None:
     ],
 )
 def test_hopeless_files(write: Write, name: str, content: str | bytes, message: str) -> None:
-    with pytest.raises(ValueError, match="^") as caught:
+    with pytest.raises(ValueError, match=r"^") as caught:
         load_trace(write(name, content))
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)

@@ -1,5 +1,7 @@
 """Statistics against hand-worked numbers and a plain LRU written from the definition."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,13 +17,13 @@ def timed(*arrival_s: float) -> Trace:
 
 def chained(*chains: list[int], block_size: int = 4, short: int = 0) -> Trace:
     """Prompts that fill their blocks but for `short` tokens."""
-    counts = np.array([len(chain) for chain in chains])
+    counts = np.array([len(ids) for ids in chains])
     return Trace(
         name="t",
         prompt_tokens=np.maximum(1, counts * block_size - short),
         output_tokens=np.ones(len(chains), dtype=np.int64),
         arrival_s=None,
-        hash_ids=np.array(sum(chains, []), dtype=np.uint64),
+        hash_ids=np.array(list(chain.from_iterable(chains)), dtype=np.uint64),
         hash_offsets=np.concatenate(([0], np.cumsum(counts))),
         hash_block_size=block_size,
     )
@@ -82,12 +84,12 @@ def test_prefix_hits_by_hand() -> None:
 def naive_lru_hits(chains: list[list[int]], capacity: int) -> int:
     recent: list[int] = []  # least recent first
     hits = 0
-    for chain in chains:
-        for block in chain:
+    for ids in chains:
+        for block in ids:
             if block not in recent:
                 break
             hits += 1
-        for block in chain[::-1]:
+        for block in ids[::-1]:
             recent = [b for b in recent if b != block] + [block]
         recent = recent[max(0, len(recent) - capacity) :]
     return hits

@@ -1,6 +1,7 @@
 """Synthetic workloads: determinism, means, arrivals, shared prefixes, sessions."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_lengths_do_not_depend_on_arrivals() -> None:
         (Lengths(kind="gamma", mean_tokens=500, cv=1.3), 500, 1.3),
         (Lengths(kind="uniform", low_tokens=10, high_tokens=30), 20, 6.055 / 20),
         (fixed(77), 77, 0.0),
-        (Lengths(kind="quantile", points=((0, 100), (0.5, 200), (1, 600))), 275, 0.502),
+        (Lengths(kind="quantile", points=((0, 100), (0.5, 200), (1, 600))), 275, 0.548),
     ],
     ids=lambda value: value.kind if isinstance(value, Lengths) else None,
 )
@@ -262,7 +263,7 @@ def test_one_chain_per_id() -> None:
     parents: dict[int, int] = {}
     for row in range(len(trace)):
         chain = [-1, *trace.hash_chain(row).tolist()]
-        for parent, child in zip(chain, chain[1:], strict=False):
+        for parent, child in pairwise(chain):
             assert parents.setdefault(child, parent) == parent
 
 
@@ -278,6 +279,17 @@ def test_chains_cover_their_prompts(n: int, seed: int, block_size: int, prefix: 
 
 
 def test_sessions_keep_to_the_limit() -> None:
-    workload = replace(SESSIONS, max_total_tokens=1500)
+    workload = replace(SESSIONS, max_total_tokens=300)
     trace = synthesize(workload=workload, num_requests=500, seed=1)
-    assert (trace.prompt_tokens + trace.output_tokens).max() <= 1500
+    free = synthesize(workload=SESSIONS, num_requests=500, seed=1)
+    assert (free.prompt_tokens + free.output_tokens).max() > 300
+    assert (trace.prompt_tokens + trace.output_tokens).max() <= 300
+    assert 400 > trace.num_roots > free.num_roots
+
+
+def test_a_preset_in_long_sessions() -> None:
+    sessions = Sessions(turns=fixed(8), think_mean_s=1.0)
+    workload = replace(PRESETS["sharegpt"], sessions=sessions)
+    trace = synthesize(workload=workload, num_requests=2000, seed=0)
+    assert (trace.prompt_tokens + trace.output_tokens).max() <= 2048
+    assert 250 < trace.num_roots < 1000

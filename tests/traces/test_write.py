@@ -1,5 +1,6 @@
 """Written traces read back as the same content, and are whole or not there."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def traces(draw: st.DrawFn) -> Trace:
     block_size = draw(st.sampled_from([1, 16, 512]))
     most = np.minimum(-(-prompt // block_size), 4)
     counts = np.array([draw(st.integers(0, int(m))) for m in most], dtype=np.int64)
-    ids = draw(st.lists(st.integers(0, 2**64 - 1), min_size=sum(counts), max_size=sum(counts)))
+    num = int(counts.sum())
+    ids = draw(st.lists(st.integers(0, 2**64 - 1), min_size=num, max_size=num))
     width = np.array(draw(st.lists(st.integers(0, 4), min_size=n, max_size=n)), dtype=np.int64)
     num_samples = np.where(width > 0, np.minimum(width, 2), prompt % 5 + 1)
     return Trace(
@@ -98,6 +100,8 @@ def test_same_trace_same_bytes(tmp_path: Path) -> None:
     trace = synthesize(workload=PRESETS["azure-chat"], num_requests=50, seed=0)
     one = write_mooncake(trace, tmp_path / "1.jsonl.gz").read_bytes()
     assert write_mooncake(trace, tmp_path / "2.jsonl.gz").read_bytes() == one
+    plain = write_mooncake(trace, tmp_path / "1.jsonl").read_bytes()
+    assert gzip.decompress(one) == plain
 
 
 def test_unwritable_folder(tmp_path: Path) -> None:

@@ -33,8 +33,9 @@ def _read_csv(text: str, file: str, name: str, options: ReadOptions) -> Rows:
     table, layout = parse_table(text, file), tables.LAYOUTS[name]
     for column in layout.required:
         if not table.has(column):
-            found = ", ".join(table.header)
-            raise ValueError(f"{file} is not {name}: no column {column!r} among {found}.")
+            raise ValueError(
+                f"{file} is not {name}: no column {column!r} among {table.listed_header}."
+            )
     return read_table(table, layout)
 
 

@@ -16,6 +16,7 @@ from .numbers import BadValueError, count_of
 from .records import Record, RecordLayout, first_of
 
 MAX_ID = 2**64
+_MAX_RANGE_TOKENS = 2**24  # no prompt is longer, and memory is not endless
 _OWN_BLOCK_SIZE_KEYS = ("block_size", "trace_block_size")
 
 
@@ -125,9 +126,20 @@ def _token_ids(record: Record, keys: tuple[str, ...]) -> Ints | None:
     key, value = first_of(record, keys)
     if value is None:
         return None
+    if not isinstance(value, list):
+        raise BadValueError(f"{key} must be a list")
     try:
-        if value and isinstance(value[0], list):
-            return np.concatenate([np.arange(a, a + n, dtype=np.int64) for a, n in value])
-        return np.array(value, dtype=np.int64)
+        ids = _spread(value) if value and isinstance(value[0], list) else np.array(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise BadValueError(f"{key} must be a list of whole numbers") from error
+    if ids.ndim != 1 or (len(ids) and ids.dtype != np.int64):
+        raise BadValueError(f"{key} must be a list of whole numbers")
+    return ids.astype(np.int64)
+
+
+def _spread(ranges: list[list[int]]) -> Ints:
+    """The ids of [first, count] ranges. Raises ValueError where one is no such pair."""
+    if sum(abs(count) for _, count in ranges) > _MAX_RANGE_TOKENS:
+        raise ValueError("ranges are too long")
+    spread = [np.arange(first, first + count, dtype=np.int64) for first, count in ranges]
+    return np.concatenate(spread)

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from .numbers import shown
 from .tables import LAYOUTS, parse_table
 
 _MOST_LINES = 100  # a bad first line must not hide the format of the rest
@@ -34,10 +35,9 @@ def _detect_csv(text: str, file: str) -> str:
     for name, layout in LAYOUTS.items():
         if all(header.has(column) for column in layout.required):
             return name
-    found = ", ".join(column or '""' for column in header.header[:20])
     raise ValueError(
-        f"{file} has a header of no known format (columns: {found[:300]}): {_FORMAT_ADVICE}, "
-        "or use csv and name its columns."
+        f"{file} has a header of no known format (columns: {header.listed_header}): "
+        f"{_FORMAT_ADVICE}, or use csv and name its columns."
     )
 
 
@@ -48,10 +48,8 @@ def _detect_json(text: str, file: str) -> str:
     for name, keys in _RECORD_KEYS:
         if all(key in record for key in keys):
             return name
-    found = ", ".join(list(record)[:20])
-    raise ValueError(
-        f"{file} has records of no known format (keys: {found[:300]}): {_FORMAT_ADVICE}."
-    )
+    found = shown(", ".join(record), 300)
+    raise ValueError(f"{file} has records of no known format (keys: {found}): {_FORMAT_ADVICE}.")
 
 
 def _first_record(text: str) -> dict[str, Any] | None:

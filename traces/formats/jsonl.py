@@ -8,7 +8,7 @@ import numpy as np
 from ..columns import NS_PER_S, offsets_of
 from ..trace import SkippedRow
 from .chains import ChainBuilder
-from .numbers import BadValueError, integer_of, ns_of
+from .numbers import BadValueError, integer_of, ns_of, shown
 from .records import Record, RecordLayout, Records, first_of
 from .rows import NO_TIME_NS, Rows
 from .sampling import Sampling, sampling_of
@@ -144,7 +144,7 @@ def _start_of(record: Record, layout: RecordLayout) -> tuple[int, float]:
     if time is not None:
         time_ns = ns_of(time, time_key, layout.time[time_key])
         if time_ns < 0:
-            raise BadValueError(f"{time_key}(={time}) must be >= 0")
+            raise BadValueError(f"{time_key}(={shown(time)}) must be >= 0")
         return time_ns, float("nan")
     if not layout.delay:
         return NO_TIME_NS, float("nan")
@@ -153,7 +153,7 @@ def _start_of(record: Record, layout: RecordLayout) -> tuple[int, float]:
         return NO_TIME_NS, float("nan")
     delay_ns = ns_of(delay, delay_key, layout.delay[delay_key])
     if delay_ns < 0:
-        raise BadValueError(f"{delay_key}(={delay}) must be >= 0")
+        raise BadValueError(f"{delay_key}(={shown(delay)}) must be >= 0")
     return NO_TIME_NS, delay_ns / NS_PER_S
 
 
@@ -163,7 +163,7 @@ def _link(record: Record, key: str | None) -> Hashable | None:
     if value is None or value == "" or value == -1:
         return None
     if not isinstance(value, str | int):
-        raise BadValueError(f"{key}(={value}) must be a text or a whole number")
+        raise BadValueError(f"{key}(={shown(value)}) must be a text or a whole number")
     return value
 
 

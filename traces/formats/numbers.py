@@ -15,7 +15,7 @@ import numpy as np
 from ..columns import Ints
 
 MAX_TOKENS = 2**31 - 1
-MAX_NS = 2**62
+MAX_NS = 2**61  # 73 years
 _GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 
 Parsed = tuple[Ints, dict[int, str]]  # values, and the reason for each row that has none
@@ -31,32 +31,31 @@ def count_of(value: Any, field: str) -> int:
     if number != number:
         raise BadValueError(f"{field} is NaN")
     if number < 1:
-        raise BadValueError(f"{field}(={value}) must be > 0")
+        raise BadValueError(f"{field}(={shown(value)}) must be > 0")
     if number > MAX_TOKENS:
-        raise BadValueError(f"{field}(={value}) must be <= {MAX_TOKENS}")
+        raise BadValueError(f"{field}(={shown(value)}) must be <= {MAX_TOKENS}")
     if number != int(number):
-        raise BadValueError(f"{field}(={value}) must be a whole number")
+        raise BadValueError(f"{field}(={shown(value)}) must be a whole number")
     return int(number)
 
 
 def integer_of(value: Any, field: str) -> int:
     """Any whole number that fits 64 bits."""
     number = _number(value, field)
-    if not math.isfinite(number) or number != int(number) or abs(number) >= MAX_NS:
-        raise BadValueError(f"{field}(={value}) must be a whole number")
+    if not abs(number) < MAX_NS or number != int(number):
+        raise BadValueError(f"{field}(={shown(value)}) must be a whole number")
     return int(number)
 
 
 def ns_of(value: Any, field: str, ns_per_unit: int) -> int:
     """A time in nanoseconds, `value` counting units of `ns_per_unit`."""
     number = _number(value, field)
-    if not math.isfinite(number):
-        raise BadValueError(f"{field}(={value}) must be finite")
+    if number != number or abs(number) == math.inf:
+        raise BadValueError(f"{field}(={shown(value)}) must be finite")
+    if abs(number) > MAX_NS // ns_per_unit:
+        raise BadValueError(f"{field}(={shown(value)}) is too large")
     whole = math.floor(number)
-    ns = whole * ns_per_unit + round((number - whole) * ns_per_unit)
-    if abs(ns) > MAX_NS:
-        raise BadValueError(f"{field}(={value}) is too large")
-    return ns
+    return whole * ns_per_unit + round((number - whole) * ns_per_unit)
 
 
 def parse_counts(texts: Sequence[str], field: str) -> Parsed:
@@ -111,7 +110,7 @@ def _number(value: Any, field: str) -> int | float:
     if value is None:
         raise BadValueError(f"{field} is missing")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadValueError(f"{field}(={_short(value)}) is not a number")
+        raise BadValueError(f"{field}(={shown(value)}) is not a number")
     return value
 
 
@@ -124,9 +123,11 @@ def _number_in(text: str, field: str) -> int | float:
             return kind(plain)
         except ValueError:
             continue
-    raise BadValueError(f"{field}(={_short(text)}) is not a number")
+    raise BadValueError(f"{field}(={shown(text)}) is not a number")
 
 
-def _short(value: Any, most: int = 40) -> str:
-    text = str(value)
+def shown(value: Any, most: int = 40) -> str:
+    """A value for a message: one line, printable, not long."""
+    text = str(value).strip()
+    text = text if text.isprintable() else ascii(text)[1:-1]
     return text if len(text) <= most else text[: most - 3] + "..."

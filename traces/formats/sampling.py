@@ -7,7 +7,7 @@ long as its longest sample, which is when it ends.
 
 from typing import Any, NamedTuple
 
-from .numbers import BadValueError, count_of
+from .numbers import BadValueError, count_of, shown
 from .records import Record, first_of
 
 
@@ -29,7 +29,7 @@ def sampling_of(record: Record, output_keys: tuple[str, ...]) -> Sampling:
     best_of = _count(record, "best_of", num_samples)
     beam = record.get("use_beam_search", False)
     if not isinstance(beam, bool):
-        raise BadValueError(f"use_beam_search(={beam}) must be true or false")
+        raise BadValueError(f"use_beam_search(={shown(beam)}) must be true or false")
     if beam:
         return Sampling(output, num_samples, max(best_of, num_samples), several)
     return Sampling(output, max(best_of, num_samples), 0, several)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..columns import NS_PER_S, Ints
 from ..trace import SkippedRow
-from .numbers import Parsed, parse_counts, parse_ns
+from .numbers import Parsed, parse_counts, parse_ns, shown
 from .rows import Rows
 from .wallclock import parse_wall_clock
 
@@ -69,6 +69,11 @@ class Table:
     def column(self, name: str) -> Sequence[str]:
         return self.columns[self.header.index(_normal(name))]
 
+    @property
+    def listed_header(self) -> str:
+        """The column names for a message."""
+        return shown(", ".join(name or '""' for name in self.header), 300)
+
     def has(self, name: str | None) -> bool:
         return name is not None and _normal(name) in self.header
 
@@ -110,7 +115,7 @@ def generic_layout(columns: CsvColumns, table: Table) -> TableLayout:
         columns.output_tokens_column,
     ):
         if name is not None and not table.has(name):
-            found = ", ".join(table.header)
+            found = table.listed_header
             raise ValueError(f"{table.file} has no column {name!r}; its columns are: {found}.")
     dates = table.has(columns.timestamp_column) and _looks_like_date(
         table.column(columns.timestamp_column or "")
@@ -133,7 +138,7 @@ def parse_table(text: str, file: str) -> Table:
         raise ValueError(f"{file} row {reader.line_num} is not CSV: {error}.") from error
     plain = reader.line_num == len(rows)  # no field holds a line break
     lines = list(range(1, len(rows) + 1)) if plain else _line_numbers(text)
-    start = next((i for i, row in enumerate(rows) if row), len(rows))
+    start = next((i for i, row in enumerate(rows) if any(map(str.strip, row))), len(rows))
     if start == len(rows):
         raise ValueError(f"{file} holds no requests.")
     header = tuple(_normal(name) for name in rows[start])
@@ -193,7 +198,7 @@ def _from_start(parsed: Parsed, texts: Sequence[str], field: str) -> Parsed:
     """Times from the trace's start cannot be negative."""
     time_ns, reasons = parsed
     for row in (time_ns < 0).nonzero()[0].tolist():
-        reasons[row] = f"{field}(={texts[row]}) must be >= 0"
+        reasons[row] = f"{field}(={shown(texts[row])}) must be >= 0"
     return time_ns, reasons
 
 

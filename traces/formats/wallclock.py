@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from ..columns import NS_PER_S
-from .numbers import BadValueError, Parsed, parse_each
+from .numbers import BadValueError, Parsed, parse_each, shown
 
 _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?\s*(Z|z|[+-]\d\d:?\d\d)?", re.ASCII
@@ -34,12 +34,12 @@ def wall_clock_ns(text: str, field: str) -> int:
         raise BadValueError(f"{field} is missing")
     match = _TIME.fullmatch(text.strip())
     if match is None or not _YEARS[0] <= text.strip()[:4] < _YEARS[1]:
-        raise BadValueError(f"{field}(={text.strip()[:40]}) is not a date and time")
+        raise BadValueError(f"{field}(={shown(text)}) is not a date and time")
     day, clock, fraction, zone = match.groups()
     try:
         moment = datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=UTC)
     except ValueError as error:
-        raise BadValueError(f"{field}(={text.strip()}) is not a date and time") from error
+        raise BadValueError(f"{field}(={shown(text)}) is not a date and time") from error
     whole_s = round((moment - _EPOCH) / timedelta(seconds=1)) - _zone_offset_s(zone)
     return whole_s * NS_PER_S + int((fraction or "").ljust(9, "0"))
 

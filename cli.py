@@ -1,0 +1,315 @@
+"""The command line: parse, call, print. No logic.
+
+Heavy imports stay inside the commands: ``kvsim --help`` loads none of them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import __version__, options
+from .options import JsonFlag, OutOption, with_groups
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from .sim.server import Server
+    from .traces.intake import Taken
+    from .traces.trace import Trace
+
+app = typer.Typer(
+    name="kvsim",
+    help="Simulate LLM KV-cache memory and plan serving capacity.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+trace_app = typer.Typer(
+    help="Request traces: statistics, synthesis, download.", no_args_is_help=True
+)
+app.add_typer(trace_app, name="trace")
+
+Files = Annotated[list[str], typer.Argument(help="Trace files.", show_default=False)]
+Plans = Annotated[str, typer.Option(help="Folder for report.html, figures and plan.json.")]
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Simulate LLM KV-cache memory and plan serving capacity."""
+    if version:
+        typer.echo(f"kvsim {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+@with_groups(
+    hardware=options.hardware_options,
+    memory=options.memory_options,
+    traced=options.trace_options,
+    drawn=options.workload_options,
+    files=options.file_options,
+    engine=options.engine_options,
+)
+def plan(
+    hardware: dict[str, Any],
+    memory: dict[str, Any],
+    traced: dict[str, Any],
+    drawn: dict[str, Any],
+    files: dict[str, Any],
+    engine: dict[str, Any],
+    out: Plans = "report",
+    as_json: JsonFlag = False,
+) -> None:
+    """Simulate a trace on a GPU, paged beside contiguous, and write a capacity report."""
+    from .reports import tables
+    from .reports.progress import ProgressBar
+    from .reports.write import write_plan
+    from .sim.plan import make_plan, with_default_arrivals
+    from .sim.store import prepare_directory
+
+    taken = _taken(traced, drawn, files)
+    server = _server(hardware, memory, engine, taken.trace)
+    prepare_directory(out)
+    with ProgressBar() as bar:
+        if not taken.arrivals:
+            taken = with_default_arrivals(server, taken, seed=drawn["seed"], report=bar.report)
+        made = make_plan(server, taken=taken, concurrency=traced["concurrency"], report=bar.report)
+    paths = write_plan(made, Path(out))
+    if as_json:
+        _print_json(made.to_json())
+        return
+    for line in tables.headline(made):
+        typer.echo(line)
+    _print(tables.plan_table(made))
+    _print_notes(taken.trace, made.notes)
+    typer.echo(f"Report: {paths[0]} (and {len(paths) - 1} files beside it)")
+
+
+@app.command()
+@with_groups(
+    hardware=options.hardware_options,
+    memory=options.memory_options,
+    traced=options.trace_options,
+    drawn=options.workload_options,
+    files=options.file_options,
+    engine=options.engine_options,
+    allocator=options.allocator_options,
+)
+def simulate(
+    hardware: dict[str, Any],
+    memory: dict[str, Any],
+    traced: dict[str, Any],
+    drawn: dict[str, Any],
+    files: dict[str, Any],
+    engine: dict[str, Any],
+    allocator: dict[str, Any],
+    out: OutOption = None,
+    exact_steps: Annotated[
+        bool, typer.Option("--exact-steps", help="One engine step at a time: slow, same result.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Replay a trace through one server: latencies, concurrency, where the bytes went."""
+    from .reports import tables
+    from .reports.progress import ProgressBar
+    from .sim.job import simulate_server
+    from .sim.store import prepare_directory, write_result
+
+    taken = _taken(traced, drawn, files)
+    server = _server(hardware, memory, {**engine, **allocator}, taken.trace)
+    if out is not None:
+        prepare_directory(out)
+    with ProgressBar() as bar:
+        result, summary = simulate_server(
+            server,
+            trace=taken.trace,
+            concurrency=traced["concurrency"],
+            exact_steps=exact_steps,
+            report=bar.report,
+        )
+    if out is not None:
+        write_result(result, summary, out)
+    if as_json:
+        _print_json(summary.to_json())
+        return
+    typer.echo(server.setting)
+    typer.echo(f"Trace: {taken.origin}, {len(taken.trace)} requests; {taken.arrivals}")
+    _print(tables.summary_table(summary))
+    _print_notes(taken.trace, (*taken.trace.notes, *server.notes))
+
+
+@app.command()
+@with_groups(hardware=options.hardware_options, flags=options.memory_options)
+def memory(
+    hardware: dict[str, Any],
+    flags: dict[str, Any],
+    tokens: Annotated[
+        list[int] | None,
+        typer.Option("--request-tokens", help="Prompt + output of a request; several times."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What fits: the memory budget line by line, blocks, tokens, requests."""
+    from .calibration.memory import plan_memory
+    from .reports import tables
+
+    model, gpu = _hardware(hardware)
+    budget = plan_memory(model=model, gpu=gpu, **flags)
+    lengths = tokens or [1_000, 4_000, 16_000, 64_000]
+    requests = {str(length): budget.requests_of(length) for length in lengths}
+    if as_json:
+        _print_json(
+            {"model": model.name, "gpu": gpu.name, **budget.to_json(), "requests_of": requests}
+        )
+        return
+    typer.echo(f"{model.name} ({model.source}) on {gpu.title}")
+    _print(tables.budget_table(budget))
+    _print(tables.pool_table(budget, lengths))
+    for note in budget.notes:
+        typer.echo(f"Note: {note}")
+
+
+@app.command()
+@with_groups()
+def gpus(as_json: JsonFlag = False) -> None:
+    """The GPUs kvsim knows, with their sources."""
+    from .calibration.gpus import known_gpus
+    from .reports import tables
+    from .reports.listing import gpus_json
+
+    known = known_gpus()
+    _print_json(gpus_json(known)) if as_json else _print(tables.gpus_table(known))
+
+
+@app.command()
+@with_groups()
+def models(as_json: JsonFlag = False) -> None:
+    """The models kvsim knows, with their sources."""
+    from .calibration.models import known_models
+    from .reports import tables
+    from .reports.listing import models_json
+
+    known = known_models()
+    _print_json(models_json(known)) if as_json else _print(tables.models_table(known))
+
+
+@trace_app.command()
+@with_groups(options=options.file_options)
+def stats(options: dict[str, Any], files: Files, as_json: JsonFlag = False) -> None:
+    """Lengths, arrivals and prefix reuse of a trace."""
+    from .reports import tables
+    from .traces.intake import Intake, take_in
+    from .traces.stats import trace_stats
+
+    trace = take_in(Intake(trace=tuple(files), **options)).trace
+    found = trace_stats(trace)
+    if as_json:
+        _print_json({**found, "skipped": [str(row) for row in trace.skipped]})
+        return
+    _print(tables.stats_table(found, title=trace.name))
+    _print_notes(trace, trace.notes)
+
+
+@trace_app.command()
+@with_groups(options=options.workload_options)
+def generate(
+    options: dict[str, Any],
+    out: Annotated[str, typer.Option(help="File to write, Mooncake format; .gz compresses.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Draw a synthetic workload from a seed and write it as a Mooncake trace."""
+    from .traces.intake import Intake, take_in
+    from .traces.write import write_mooncake
+
+    taken = take_in(Intake(**options))
+    path = write_mooncake(taken.trace, out)
+    found = {"path": str(path), "num_requests": len(taken.trace), "digest": taken.trace.digest}
+    if as_json:
+        _print_json(found)
+        return
+    typer.echo(f"{len(taken.trace)} requests ({taken.origin}; {taken.arrivals or 'no arrivals'})")
+    typer.echo(f"Wrote {path}")
+
+
+@trace_app.command()
+@with_groups()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A public trace, by name; `list` lists them.")],
+    out: Annotated[str, typer.Option(help="Folder to put it in.")] = ".",
+    base_url: Annotated[str | None, typer.Option(help="A mirror: BASE_URL/<file name>.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Download a public trace by name; its SHA-256 is checked."""
+    from .reports.listing import traces_json, traces_table
+    from .reports.progress import ProgressBar
+    from .traces.catalogue import CATALOGUE
+    from .traces.fetch import fetch as fetch_trace
+
+    if name == "list":
+        _print_json(traces_json(CATALOGUE)) if as_json else _print(traces_table(CATALOGUE))
+        return
+    with ProgressBar() as bar:
+        path = fetch_trace(
+            name,
+            directory=out,
+            base_url=base_url,
+            progress=lambda done, total: bar.report(f"fetching {name}", done, total),
+        )
+    _print_json({"path": str(path)}) if as_json else typer.echo(f"Wrote {path}")
+
+
+def _taken(traced: dict[str, Any], drawn: dict[str, Any], files: dict[str, Any]) -> Taken:
+    from .traces.intake import Intake, take_in
+
+    return take_in(Intake(**traced, **drawn, **files))
+
+
+def _hardware(hardware: dict[str, Any]) -> tuple[Any, Any]:
+    from .calibration.gpus import load_gpu
+    from .calibration.models import load_model
+
+    gpu = load_gpu(hardware["gpu"], price_usd_per_hour=hardware["price"])
+    return load_model(hardware["model"]), gpu
+
+
+def _server(
+    hardware: dict[str, Any], memory: dict[str, Any], engine: dict[str, Any], trace: Trace
+) -> Server:
+    from .sim.server import resolve
+
+    model, gpu = _hardware(hardware)
+    flags = {**memory, **engine}
+    return resolve(
+        model=model,
+        gpu=gpu,
+        trace=trace,
+        max_model_len=flags.pop("max_model_len"),
+        step_cost_spec=flags.pop("step_cost"),
+        num_gpu_blocks_override=flags.pop("num_gpu_blocks_override"),
+        kv_cache_memory_bytes=flags.pop("kv_cache_memory_bytes"),
+        flags=flags,
+    )
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(table, width=None if console.is_terminal else 120)
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _print_notes(trace: Trace, notes: tuple[str, ...]) -> None:
+    from .reports.notes import note_lines
+
+    for line in note_lines(trace.skipped, notes):
+        typer.echo(line)

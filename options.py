@@ -1,0 +1,207 @@
+"""Option groups of the command line: what several commands share, each declared once.
+
+A group is a function whose parameters are options and whose value is what they build. A command
+decorated with :func:`with_groups` has a parameter for each group and shows all of their options.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+OutOption = Annotated[str | None, typer.Option(help="Folder to write to; made where missing.")]
+
+_WORK, _SERVER, _ENGINE = "What arrives", "Server", "Engine"
+
+
+def _option(panel: str, text: str, *names: str, **settings: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, **settings)
+
+
+def with_groups(**groups: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Replace each named parameter of a command by the options of its group."""
+
+    def decorate(command: Callable[..., Any]) -> Any:
+        own = [p for p in _parameters(command) if p.name not in groups]
+        members = {name: _parameters(group) for name, group in groups.items()}
+
+        @wraps(command)
+        def run(**values: Any) -> Any:
+            built = {
+                name: groups[name](**{p.name: values.pop(p.name) for p in parameters})
+                for name, parameters in members.items()
+            }
+            try:
+                return command(**values, **built)
+            except ValueError as error:  # the user's input: one sentence, no traceback
+                typer.echo(f"Error: {error}", err=True)
+                raise typer.Exit(code=2) from None
+
+        parameters = [p for group in members.values() for p in group] + own
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    hints = get_type_hints(function, include_extras=True)
+    return [
+        p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for p in inspect.signature(function).parameters.values()
+    ]
+
+
+def file_options(
+    trace_format: Annotated[
+        str, _option(_WORK, "auto, azure, burstgpt, mooncake, bailian, vidur, csv ...")
+    ] = "auto",
+    trace_block_size: Annotated[
+        int | None, _option(_WORK, "Tokens per prefix id of the trace.")
+    ] = None,
+    strict: Annotated[bool, _option(_WORK, "A bad row is an error.", "--strict")] = False,
+    tokenizer: Annotated[
+        str | None, _option(_WORK, "tokenizer.json, to count the tokens of ShareGPT texts.")
+    ] = None,
+    timestamp_column: Annotated[str | None, _option(_WORK, "Generic CSV: arrival times.")] = None,
+    prompt_tokens_column: Annotated[
+        str | None, _option(_WORK, "Generic CSV: prompt lengths.")
+    ] = None,
+    output_tokens_column: Annotated[
+        str | None, _option(_WORK, "Generic CSV: output lengths.")
+    ] = None,
+    timestamp_unit: Annotated[str, _option(_WORK, "Generic CSV: s, ms, us or ns.")] = "s",
+    window: Annotated[
+        str | None, _option(_WORK, "START:END seconds of the trace; START becomes 0.")
+    ] = None,
+    max_requests: Annotated[int | None, _option(_WORK, "The first so many requests.")] = None,
+    arrival_speedup_ratio: Annotated[
+        float | None, _option(_WORK, "Arrivals so many times as dense; 2 = twice as soon.")
+    ] = None,
+) -> dict[str, Any]:
+    """How trace files are read and cut: fields of ``Intake``."""
+    return dict(locals())
+
+
+def workload_options(
+    workload: Annotated[
+        str | None, _option(_WORK, "sharegpt, alpaca, azure-chat or azure-code lengths.")
+    ] = None,
+    prompt_tokens: Annotated[int | None, _option(_WORK, "Every prompt has so many.")] = None,
+    output_tokens: Annotated[int | None, _option(_WORK, "Every output has so many.")] = None,
+    num_requests: Annotated[
+        int | None, _option(_WORK, "Synthetic: how many [default: 2000].", "--num-requests", "-n")
+    ] = None,
+    prefix_groups: Annotated[int | None, _option(_WORK, "Synthetic: shared prefixes.")] = None,
+    prefix_tokens: Annotated[int | None, _option(_WORK, "Synthetic: tokens of each.")] = None,
+    turns: Annotated[int | None, _option(_WORK, "Synthetic: turns of a session.")] = None,
+    think_time: Annotated[float, _option(_WORK, "Synthetic: mean pause of a user, s.")] = 0.0,
+    arrival_process: Annotated[
+        str | None, _option(_WORK, "poisson, gamma, constant or backlog (all at 0).")
+    ] = None,
+    rate: Annotated[float | None, _option(_WORK, "Requests per second.")] = None,
+    burstiness: Annotated[
+        float, _option(_WORK, "gamma: 1 = Poisson, less = burstier (as vllm bench serve).")
+    ] = 1.0,
+    seed: Annotated[int, _option(_WORK, "Of everything that is drawn.")] = 0,
+) -> dict[str, Any]:
+    """What is drawn, and when it arrives: fields of ``Intake``."""
+    values = dict(locals())
+    units = {"think_time_s": values.pop("think_time"), "rate_per_s": values.pop("rate")}
+    return values | units
+
+
+def trace_options(
+    trace: Annotated[
+        list[str] | None, _option(_WORK, "Trace file; may be given several times.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, _option(_WORK, "Closed loop: so many clients, the trace's times not used.")
+    ] = None,
+) -> dict[str, Any]:
+    """Files and closed loop: fields of ``Intake``."""
+    return {"trace": tuple(trace or ()), "concurrency": concurrency}
+
+
+def hardware_options(
+    gpu: Annotated[str, _option(_SERVER, "A name of `kvsim gpus`, or a JSON file.")] = "a100",
+    model: Annotated[
+        str, _option(_SERVER, "A name of `kvsim models`, or a Hugging Face config.json.")
+    ] = "llama-3.1-8b",
+    price: Annotated[float | None, _option(_SERVER, "USD per GPU and hour.")] = None,
+) -> dict[str, Any]:
+    """The GPU and the model, by name or file."""
+    return dict(locals())
+
+
+def memory_options(
+    block_size: Annotated[int, _option(_SERVER, "Tokens per block.")] = 16,
+    gpu_memory_utilization: Annotated[
+        float, _option(_SERVER, "Share of the GPU's memory the server may use.")
+    ] = 0.92,
+    kv_cache_dtype: Annotated[str, _option(_SERVER, "auto, fp8, int8 ...")] = "auto",
+    tensor_parallel_size: Annotated[
+        int, _option(_SERVER, "GPUs per replica.", "--tensor-parallel-size")
+    ] = 1,
+    max_model_len: Annotated[
+        int | None, _option(_SERVER, "Longest prompt + output, tokens.")
+    ] = None,
+    max_num_seqs: Annotated[int | None, _option(_SERVER, "[default: vLLM's by card]")] = None,
+    max_num_batched_tokens: Annotated[
+        int | None, _option(_SERVER, "Tokens per step [default: vLLM's by card].")
+    ] = None,
+    num_gpu_blocks_override: Annotated[
+        int | None, _option(_SERVER, "Blocks of the pool, the null block included.")
+    ] = None,
+    kv_cache_memory_bytes: Annotated[int | None, _option(_SERVER, "Bytes of the pool.")] = None,
+    enforce_eager: Annotated[bool, _option(_SERVER, "No CUDA graphs.", "--enforce-eager")] = False,
+) -> dict[str, Any]:
+    """What decides the memory budget, under vLLM's names."""
+    return dict(locals())
+
+
+def engine_options(
+    scheduler: Annotated[str, _option(_ENGINE, "vllm, orca or static.")] = "vllm",
+    step_cost: Annotated[
+        str,
+        _option(_ENGINE, "datasheet, or affine:BASE_S,PER_SCHEDULED_TOKEN_S,PER_CONTEXT_TOKEN_S."),
+    ] = "datasheet",
+    enable_prefix_caching: Annotated[bool, _option(_ENGINE, "Not simulated yet.")] = False,
+    async_scheduling: Annotated[bool, _option(_ENGINE, "Not simulated yet.")] = False,
+    enable_chunked_prefill: Annotated[
+        bool, _option(_ENGINE, "Split long prompts over steps.")
+    ] = True,
+    max_num_active_seqs: Annotated[int | None, _option(_ENGINE, "Seats in use.")] = None,
+    long_prefill_token_threshold: Annotated[
+        int, _option(_ENGINE, "Most tokens of one prompt per step; 0 = no limit.")
+    ] = 0,
+    prefill_schedule_interval: Annotated[
+        int, _option(_ENGINE, "Steps between steps that prefill.")
+    ] = 1,
+    watermark: Annotated[float, _option(_ENGINE, "Share of blocks kept free.")] = 0.0,
+    scheduler_reserve_full_isl: Annotated[
+        bool, _option(_ENGINE, "Admit only what would fit whole.")
+    ] = True,
+    on_impossible: Annotated[
+        str, _option(_ENGINE, "A request that can never fit: reject it, or stall as vLLM does.")
+    ] = "reject",
+) -> dict[str, Any]:
+    """Scheduler, clock and the engine's other flags, under vLLM's names."""
+    return dict(locals())
+
+
+def allocator_options(
+    allocator: Annotated[str, _option(_ENGINE, "paged or contiguous.")] = "paged",
+    reservation: Annotated[str, _option(_ENGINE, "Contiguous: max, pow2 or oracle.")] = "max",
+    placement: Annotated[
+        str, _option(_ENGINE, "Contiguous: buddy, first_fit or best_fit.")
+    ] = "buddy",
+) -> dict[str, Any]:
+    """The allocator of a single simulation."""
+    return dict(locals())

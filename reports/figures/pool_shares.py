@@ -1,0 +1,89 @@
+"""Where the bytes of the pool go: one stacked bar per allocator, in the paper's categories."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from matplotlib.axes import Axes
+
+from ...sim.plan import Candidate, Plan
+from .. import words
+from ..picture import Picture
+from ..sheets import CATEGORY_TITLES, pool_share_sheet
+from ..style import (
+    BLACK,
+    CATEGORY_COLOURS,
+    FONT_PT,
+    INK,
+    ON_DARK,
+    WHITE,
+    legend,
+    new_figure,
+    quiet,
+    row_titles,
+)
+from .patches import VISIBLE_SHARE, category_patches
+
+_BAR = 0.42
+_WIDE_ENOUGH = 0.07
+"""Share from which a bar has room for its percentage."""
+
+
+def pool_shares(plan: Plan) -> Picture:
+    """Time-weighted shares under backlog; a candidate that runs nothing keeps an empty row."""
+    shares = [_shares(one) for one in plan.candidates]
+    figure = new_figure(1.25 + 0.62 * len(shares))
+    axes = figure.subplots()
+    for row, parts in enumerate(shares):
+        _stack(axes, row, parts)
+    quiet(axes)
+    row_titles(axes, [one.title for one in plan.candidates], above=0.24)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(len(shares) - 0.68, -0.55)
+    axes.set_xlabel("share of the KV pool under backlog, %")
+    legend(figure, category_patches(_present(shares)))
+    return Picture(
+        name="where-the-bytes-go",
+        title="Where the bytes of the KV pool go",
+        caption="Time-weighted shares of the KV pool while requests never run out. Token states "
+        "are slots that hold KV now; reserved slots will be filled later by the same request; "
+        "internal waste is allocated and never filled; external waste is unallocated but unusable "
+        "(holes, power-of-two rounding). More of the first is better.",
+        alt="Shares of the KV pool: "
+        + "; ".join(_words(one, parts) for one, parts in zip(plan.candidates, shares, strict=True))
+        + ".",
+        figure=figure,
+        sheet=pool_share_sheet(plan),
+    )
+
+
+def _shares(one: Candidate) -> dict[str, float]:
+    return {} if one.backlog is None else asdict(one.backlog.pool_share)
+
+
+def _present(shares: list[dict[str, float]]) -> list[str]:
+    """Categories that can be seen: an always empty one needs no legend."""
+    return [name for name in CATEGORY_TITLES if any(parts.get(name, 0) >= VISIBLE_SHARE for parts in shares)]
+
+
+def _stack(axes: Axes, row: int, parts: dict[str, float]) -> None:
+    if not parts:
+        axes.annotate("no request fits", (0.5, row), va="center", color=INK, size=FONT_PT - 1)
+    left = 0.0
+    for name, value in parts.items():
+        axes.barh(row, value * 100, _BAR, left=left * 100, color=CATEGORY_COLOURS[name])
+        if value >= _WIDE_ENOUGH:
+            colour = INK if name == "free" else WHITE if name in ON_DARK else BLACK
+            where = ((left + value / 2) * 100, row)
+            text = f"{value * 100:.0f} %" if value < 0.1 else f"{value * 100:.1f} %"
+            axes.annotate(
+                text, where, ha="center", va="center", color=colour, size=FONT_PT - 1
+            )
+        left += value
+
+
+def _words(one: Candidate, parts: dict[str, float]) -> str:
+    if not parts:
+        return f"{one.title} can hold no request"
+    named = (f"{CATEGORY_TITLES[n]} {words.share(v)}" for n, v in parts.items() if v >= 0.0005)
+    return f"{one.title}: {', '.join(named)}"

@@ -1,0 +1,133 @@
+"""The report: one self-contained HTML file, which loads nothing and has no scripts.
+
+The template shows what this module names; everything that came from a trace or a user is escaped there.
+Only the drawings are taken over as they are, and they hold no such text.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from .. import __version__
+from ..sim.plan import Plan
+from . import words
+from .memory_sheets import pool_facts
+from .picture import Picture
+from .render import inline
+from .sheet import Sheet
+from .sheets import advantage_sheet, candidate_sheet
+from .verdict import answer, ratio, setting, short_name, verdict
+
+TEMPLATES = Path(__file__).parent / "templates"
+MOST_SKIPPED_SHOWN = 20
+FIRST_PICTURE = "requests-at-once"
+MEMORY_PICTURE = "memory-budget"
+
+
+def plan_page(plan: Plan, pictures: list[Picture]) -> str:
+    """The HTML of a plan."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(plan_values(plan, pictures))
+
+
+def plan_values(plan: Plan, pictures: list[Picture]) -> dict[str, object]:
+    """What the template shows, by name."""
+    shown = {picture.name: _figure(picture) for picture in pictures}
+    return {
+        "title": f"{plan.model.name} on {plan.gpu.title}",
+        "verdict": verdict(plan),
+        "answer": answer(plan),
+        "tiles": _tiles(plan),
+        "setting": setting(plan),
+        "configuration": _configuration(plan),
+        "serve_command": plan.serve_command,
+        "first_figure": shown.pop(FIRST_PICTURE),
+        "memory_figure": shown.pop(MEMORY_PICTURE),
+        "figures": list(shown.values()),
+        "pool_facts": pool_facts(plan.budget),
+        "budget_notes": plan.budget.notes,
+        "candidates": candidate_sheet(plan),
+        "advantages": advantage_sheet(plan),
+        "assumptions": plan.assumptions,
+        "notes": plan.notes,
+        "skipped": _skipped(plan),
+        "num_skipped": len(plan.trace.skipped),
+        "sources": _sources(plan),
+        "digests": dict(plan.chosen.summary.digests),
+        "version": __version__,
+    }
+
+
+def _figure(picture: Picture) -> dict[str, object]:
+    return {
+        "name": picture.name,
+        "title": picture.title,
+        "caption": picture.caption,
+        "drawing": Markup(inline(picture)),  # ours: candidates' names and numbers only
+        "sheet": picture.sheet,
+    }
+
+
+def _tiles(plan: Plan) -> list[dict[str, str]]:
+    """One for each baseline: the ratio under backlog, large; the two others, small."""
+    return [
+        {
+            "baseline": short_name(plan, one.baseline),
+            "under_backlog": ratio(one, "under_backlog"),
+            "memory_alone": ratio(one, "memory_alone"),
+            "over_the_trace": ratio(one, "over_the_trace"),
+        }
+        for one in plan.advantages
+    ]
+
+
+def _configuration(plan: Plan) -> dict[str, str]:
+    """What was chosen or taken by default, under the flags' own names."""
+    flags, budget = plan.chosen.server.deployment, plan.budget
+    return {
+        "model": plan.model.name,
+        "GPU": plan.gpu.title,
+        "tensor_parallel_size": str(flags.tensor_parallel_size),
+        "gpu_memory_utilization": f"{flags.gpu_memory_utilization:g}",
+        "KV pool": f"{words.gib(budget.kv_cache_bytes)}, {words.count(budget.kv_cache_tokens)} "
+        "tokens",
+        "num_gpu_blocks": words.count(budget.num_gpu_blocks),
+        "block_size": f"{flags.block_size} tokens",
+        "kv_cache_dtype": flags.kv_cache_dtype,
+        "max_model_len": f"{words.count(flags.max_model_len)} tokens",
+        "max_num_seqs": words.count(flags.max_num_seqs),
+        "max_num_batched_tokens": words.count(flags.max_num_batched_tokens),
+        "scheduler": flags.scheduler,
+        "trace": f"{plan.origin}, {words.count(len(plan.trace))} requests",
+        "arrivals": plan.arrivals,
+    }
+
+
+def _skipped(plan: Plan) -> Sheet:
+    rows = plan.trace.skipped[:MOST_SKIPPED_SHOWN]
+    return Sheet(
+        title="Rows of the trace that were skipped",
+        columns=("file", "row", "reason"),
+        rows=tuple((row.file, str(row.row), row.reason) for row in rows),
+        text_columns=(0, 2),
+    )
+
+
+def _sources(plan: Plan) -> dict[str, str]:
+    """Where each figure comes from; the memory lines carry theirs in their own table."""
+    sources = plan.chosen.summary.sources
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in sources.items()
+        if name != "memory"
+    }

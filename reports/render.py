@@ -1,0 +1,81 @@
+"""A picture as bytes: PNG for files, SVG for the page; the same input gives the same bytes.
+
+The SVG keeps text as text, takes its font from the page, has ids of its own, and names ink, grid and
+free space as CSS variables, so that one figure is readable on a light and on a dark page.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+
+import matplotlib
+from matplotlib.text import Text
+
+from .picture import Picture
+from .style import FONT_PT, FREE, GRID, INK, QUIET
+
+PNG_DPI = 160
+MAX_SVG_BYTES = 150_000
+"""A larger drawing is inlined as PNG."""
+
+_VARIABLES = {INK: "--ink", QUIET: "--quiet", GRID: "--grid", FREE: "--free"}
+_PROLOGUE = re.compile(r"^.*?(?=<svg )|<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
+_NAMESPACES = re.compile(r'\sxmlns(:\w+)?="[^"]*"')
+_FONT = re.compile(r"font-family: [^;\"]+;? ?|(font: [\d.]+px)[^;\"]*|(font: \w+ [\d.]+px)[^;\"]*")
+
+
+def png(picture: Picture) -> bytes:
+    """The picture with its title above it, on white."""
+    title = picture.figure.suptitle(
+        picture.title, x=0.012, ha="left", size=FONT_PT + 2, weight="bold", color=INK
+    )
+    data = _saved(picture, "png", dpi=PNG_DPI)
+    _forget(picture, title)
+    return data
+
+
+def inline(picture: Picture) -> str:
+    """An ``<svg>`` element, or an ``<img>`` with the data inside where the drawing is large."""
+    drawing = svg(picture)
+    if len(drawing) <= MAX_SVG_BYTES:
+        return drawing
+    data = base64.b64encode(png(picture)).decode()
+    return f'<img class="paper" alt="{_attribute(picture.alt)}" src="data:image/png;base64,{data}">'
+
+
+def svg(picture: Picture) -> str:
+    """The drawing as an element for an HTML page: no title, no background, no namespaces."""
+    settings = {"svg.fonttype": "none", "svg.hashsalt": picture.name}
+    with matplotlib.rc_context(settings):
+        text = _saved(picture, "svg", transparent=True).decode()
+    text = _NAMESPACES.sub("", _PROLOGUE.sub("", text)).replace("xlink:href", "href")
+    text = _FONT.sub(lambda match: _font(match[1] or match[2]), text)
+    text = re.sub(r'id="([^"]+)"', rf'id="{picture.name}-\1"', text)
+    text = re.sub(r"(url\(|href=\")#", rf"\1#{picture.name}-", text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    label = f'<svg role="img" aria-label="{_attribute(picture.alt)}" '
+    return text.replace("<svg ", label, 1).strip()
+
+
+def _saved(picture: Picture, kind: str, **settings: object) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    picture.figure.savefig(buffer, format=kind, metadata=metadata, **settings)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _forget(picture: Picture, title: Text) -> None:
+    """Take the title off again: on the page it is a heading."""
+    title.set_text("")
+    title.set_in_layout(False)
+
+
+def _font(font: str | None) -> str:
+    return f"{font} var(--font)" if font else ""
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -1,0 +1,106 @@
+"""Whatever is in a file: a trace, or one sentence; and what loading must not cost."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kvsim.traces import load_trace
+
+HEADERS = (
+    "TIMESTAMP,ContextTokens,GeneratedTokens",
+    "Timestamp,Session ID,Request tokens,Response tokens",
+    "arrived_at,num_prefill_tokens,num_decode_tokens",
+    "arrival_timestamp,prompt_size,token_size",
+)
+CELLS = st.one_of(
+    st.sampled_from(
+        ["", "1", "0", "-1", "1e3", "1e400", "nan", "inf", "9" * 5000, '"a\nb"', '"1,000"', "x"]
+    ),
+    st.sampled_from(["2024-01-01 00:00:00", "2024-13-01 00:00:00", "2024-01-01T00:00:00+05:30"]),
+    st.text(max_size=5),
+)
+VALUES = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-5, 3000),
+        st.sampled_from([10**400, -(10**30), 2**64, 1e308, -0.5, 1e18]),
+        st.floats(),
+        st.text(max_size=4),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+KEYS = [
+    "timestamp",
+    "created_time",
+    "arrival_s",
+    "arrival_time_ns",
+    "input_length",
+    "output_length",
+]
+KEYS += ["output_lengths", "hash_ids", "session_id", "delay", "n", "best_of", "use_beam_search"]
+KEYS += ["priority", "block_size", "turn_of", "chat_id", "parent_chat_id", "prompt_tokens"]
+KEYS += ["output_tokens", "prompt_ranges", "prompt_token_ids", "input_toks", "output_toks"]
+GOOD = {"timestamp": 1, "input_length": 20, "output_length": 3, "hash_ids": [1, 2]}
+FORMATS = ["auto", "mooncake", "bailian", "llmservingsim", "golden"]
+
+
+def loads_or_says(path: Path, trace_format: str = "auto") -> None:
+    try:
+        trace = load_trace(path, trace_format=trace_format)
+    except ValueError as error:
+        said, kind = str(error), type(error)
+    else:
+        said, kind = "".join(f"{skip}." for skip in trace.skipped) or ".", ValueError
+    assert kind is ValueError
+    assert said.endswith(".")
+    assert said.isprintable()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("r") / "file"
+
+
+slow_ok = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@slow_ok
+@given(st.binary(max_size=60))
+def test_any_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    loads_or_says(path)
+
+
+@slow_ok
+@given(st.sampled_from(HEADERS), st.lists(st.lists(CELLS, min_size=1, max_size=4), max_size=6))
+def test_any_table(path: Path, header: str, rows: list[list[str]]) -> None:
+    text = "\n".join([header, *map(",".join, rows)])
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    loads_or_says(path)
+
+
+@slow_ok
+@given(
+    st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6), max_size=5),
+    st.sampled_from(FORMATS),
+)
+def test_any_records(path: Path, records: list[dict[str, object]], trace_format: str) -> None:
+    lines = [json.dumps({**GOOD, **record}) for record in records]
+    path.write_text("\n".join(lines))
+    loads_or_says(path, trace_format)
+
+
+def test_importing_is_light() -> None:
+    heavy = ("pandas", "matplotlib", "torch", "urllib.request", "tokenizers", "pyarrow")
+    code = f"import sys, kvsim.traces; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
