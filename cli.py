@@ -301,7 +301,9 @@ def _print(table: Table) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(table, width=None if console.is_terminal else 120)
+    if not console.is_terminal:
+        console = Console(width=120)  # a pipe has no width; 80 would fold what fits a page
+    console.print(table)
 
 
 def _print_json(value: object) -> None:

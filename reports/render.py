@@ -11,7 +11,6 @@ import io
 import re
 
 import matplotlib
-from matplotlib.text import Text
 
 from .picture import Picture
 from .style import FONT_PT, FREE, GRID, INK, QUIET
@@ -23,16 +22,19 @@ MAX_SVG_BYTES = 150_000
 _VARIABLES = {INK: "--ink", QUIET: "--quiet", GRID: "--grid", FREE: "--free"}
 _PROLOGUE = re.compile(r"^.*?(?=<svg )|<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
 _NAMESPACES = re.compile(r'\sxmlns(:\w+)?="[^"]*"')
+_PATH = re.compile(r'(?<= d=")[^"]+')
+_DECIMALS = re.compile(r"-?\d+\.\d+")
 _FONT = re.compile(r"font-family: [^;\"]+;? ?|(font: [\d.]+px)[^;\"]*|(font: \w+ [\d.]+px)[^;\"]*")
 
 
 def png(picture: Picture) -> bytes:
-    """The picture with its title above it, on white."""
+    """The picture with its title above it, on white: a file that stands alone."""
     title = picture.figure.suptitle(
-        picture.title, x=0.012, ha="left", size=FONT_PT + 2, weight="bold", color=INK
+        picture.title, x=0.012, ha="left", size=FONT_PT + 1.5, weight="bold", color=INK
     )
     data = _saved(picture, "png", dpi=PNG_DPI)
-    _forget(picture, title)
+    title.set_text("")
+    title.set_in_layout(False)
     return data
 
 
@@ -41,7 +43,7 @@ def inline(picture: Picture) -> str:
     drawing = svg(picture)
     if len(drawing) <= MAX_SVG_BYTES:
         return drawing
-    data = base64.b64encode(png(picture)).decode()
+    data = base64.b64encode(_saved(picture, "png", dpi=PNG_DPI)).decode()
     return f'<img class="paper" alt="{_attribute(picture.alt)}" src="data:image/png;base64,{data}">'
 
 
@@ -51,6 +53,7 @@ def svg(picture: Picture) -> str:
     with matplotlib.rc_context(settings):
         text = _saved(picture, "svg", transparent=True).decode()
     text = _NAMESPACES.sub("", _PROLOGUE.sub("", text)).replace("xlink:href", "href")
+    text = _PATH.sub(lambda match: _shortened(match[0]), text)
     text = _FONT.sub(lambda match: _font(match[1] or match[2]), text)
     text = re.sub(r'id="([^"]+)"', rf'id="{picture.name}-\1"', text)
     text = re.sub(r"(url\(|href=\")#", rf"\1#{picture.name}-", text)
@@ -67,10 +70,9 @@ def _saved(picture: Picture, kind: str, **settings: object) -> bytes:
     return buffer.getvalue()
 
 
-def _forget(picture: Picture, title: Text) -> None:
-    """Take the title off again: on the page it is a heading."""
-    title.set_text("")
-    title.set_in_layout(False)
+def _shortened(path: str) -> str:
+    """The same path to a hundredth of a point, on one line."""
+    return " ".join(_DECIMALS.sub(lambda match: f"{float(match[0]):.2f}", path).split())
 
 
 def _font(font: str | None) -> str:

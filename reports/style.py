@@ -31,7 +31,7 @@ MEASURE = "#56b4e9"
 """For what is no category: requests, times."""
 BLACK, WHITE = "#111111", "#fefefe"
 
-WIDTH_IN = 5.8
+WIDTH_IN = 5.0
 """Narrow, so that text is still read when the figure is shrunk to a phone."""
 FONT_PT = 10.5
 

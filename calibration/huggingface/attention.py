@@ -112,8 +112,9 @@ def _indexer(fields: Fields, hidden: int, query_rank: int) -> int:
 
 def _recurrent(fields: Fields) -> int:
     hidden = fields.positive("hidden_size")
-    if fields.has("linear_attn_config"):
-        return _kimi_delta(fields, hidden)
+    kimi = fields.inner("linear_attn_config")
+    if kimi is not None:
+        return _kimi_delta(kimi, hidden)
     if fields.has("linear_num_value_heads"):
         return _delta_net(fields, hidden)
     return _mamba2(fields, hidden)
@@ -136,10 +137,9 @@ def _mamba2(fields: Fields, hidden: int) -> int:
     return inputs + (inner + 2 * groups) * (kernel + 1) + 3 * heads + inner + inner * hidden
 
 
-def _kimi_delta(fields: Fields, hidden: int) -> int:
+def _kimi_delta(config: Fields, hidden: int) -> int:
     """q, k, v, output; low-rank decay and output gates; beta; convolution."""
-    config = fields.value("linear_attn_config")
-    heads, dim = int(config["num_heads"]), int(config["head_dim"])
+    heads, dim = config.positive("num_heads"), config.positive("head_dim")
     width = heads * dim
     gates = 2 * (hidden * dim + dim * width) + hidden * heads
-    return 4 * hidden * width + gates + 3 * width * int(config.get("short_conv_kernel_size", 4))
+    return 4 * hidden * width + gates + 3 * width * config.positive("short_conv_kernel_size", default=4)

@@ -77,6 +77,30 @@ class Fields:
             raise ValueError(f"{self.where}: {name}(={value!r}) must be true or false.")
         return value
 
+    def text(self, name: str) -> str | None:
+        """A string, or None where the field is absent.
+
+        Raises:
+            ValueError: not a string.
+        """
+        value = self.raw.get(name)
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"{self.where}: {name}(={value!r}) must be a string.")
+        return value
+
+    def inner(self, name: str) -> Fields | None:
+        """The fields of a nested object, or None where it is absent.
+
+        Raises:
+            ValueError: not an object.
+        """
+        value = self.raw.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{self.where}: {name}(={value!r}) must be an object.")
+        return Fields(value, f"{self.where}: {name}")
+
     def entries(self, name: str, length: int | None = None) -> list[Any] | None:
         """A list with one entry per layer, or None where the field is absent.
 

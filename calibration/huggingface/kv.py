@@ -109,6 +109,8 @@ def _compressed(fields: Fields) -> list[KVLayers]:
     ratios = fields.entries("compress_ratios")
     if ratios is None:
         return []
+    if not all(isinstance(ratio, int) for ratio in ratios):
+        raise ValueError(f"{fields.where}: compress_ratios(={ratios!r}) must be whole numbers.")
     counts = Counter(ratio for ratio in ratios[: fields.positive("num_hidden_layers")] if ratio > 0)
     dim, rope = head_dim(fields), fields.count("qk_rope_head_dim", default=0)
     return [
@@ -133,10 +135,10 @@ def state_bytes(fields: Fields) -> int:
 
 
 def _state_elements(fields: Fields) -> tuple[int, int]:
-    kimi = fields.value("linear_attn_config")
+    kimi = fields.inner("linear_attn_config")
     if kimi is not None:
-        heads, dim = int(kimi["num_heads"]), int(kimi["head_dim"])
-        kernel = int(kimi.get("short_conv_kernel_size", 4))
+        heads, dim = kimi.positive("num_heads"), kimi.positive("head_dim")
+        kernel = kimi.positive("short_conv_kernel_size", default=4)
         return 3 * heads * dim * (kernel - 1), heads * dim * dim
     if fields.has("linear_num_value_heads"):
         return _delta_net_elements(fields)

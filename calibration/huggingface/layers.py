@@ -69,7 +69,7 @@ def read_layers(fields: Fields) -> list[Layer]:
 
 
 def _block_types(fields: Fields) -> list[Any] | None:
-    pattern = fields.value("hybrid_override_pattern")
+    pattern = fields.text("hybrid_override_pattern")
     if pattern is not None:
         unknown = set(pattern) - set(PATTERN_LETTERS)
         if unknown:
@@ -128,10 +128,10 @@ def _attention_kinds(fields: Fields, count: int) -> list[str]:
 
 def _linear_config(fields: Fields, count: int) -> list[str] | None:
     """Kimi-Linear: ``linear_attn_config.full_attn_layers``, counted from 1."""
-    config = fields.value("linear_attn_config")
+    config = fields.inner("linear_attn_config")
     if config is None:
         return None
-    full = set(config.get("full_attn_layers", ()))
+    full = config.entries("full_attn_layers") or []
     return ["full" if i + 1 in full else "recurrent" for i in range(count)]
 
 

@@ -89,7 +89,12 @@ def _quantization(fields: Fields) -> Mapping[str, Any] | None:
 
 def _bits(fields: Fields, quantization: Mapping[str, Any] | None) -> dict[str, float]:
     """By role; DeepSeek-V4 says apart from the rest that its experts are in four bits."""
-    bits = role_bits(quantization)
+    try:
+        bits = role_bits(quantization)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError):
+        raise ValueError(
+            f"{fields.where}: quantization_config does not follow any known quantisation format."
+        ) from None
     return {**bits, "experts": MXFP4_BITS} if fields.value("expert_dtype") == "fp4" else bits
 
 

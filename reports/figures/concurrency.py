@@ -26,10 +26,11 @@ def concurrency(plan: Plan) -> Picture:
     for panels, one, bins in zip(grid, plan.candidates, binned, strict=True):
         for axes, (name, (word, colour)) in zip(panels, COLUMNS.items(), strict=True):
             quiet(axes, grid="y")
-            axes.set_title(f"{one.title}: {word}", loc="left", size=FONT_PT - 1, color=INK, pad=3)
+            axes.set_title(word, loc="right", size=FONT_PT - 1, color=INK, pad=3)
             if bins is not None:
                 time = bins.edges_s / unit.seconds
                 axes.stairs(bins.means[name], time, fill=True, color=colour)
+        panels[0].set_title(one.title, loc="left", size=FONT_PT - 1, color=INK, pad=3)
     for axes in grid[-1]:
         axes.set_xlabel(f"time, {unit.name}")
         axes.set_xlim(left=0)
