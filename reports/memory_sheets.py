@@ -97,7 +97,15 @@ def models_sheet(models: Sequence[ModelSpec]) -> Sheet:
     """A row per model, in the checkpoint's own dtypes."""
     return Sheet(
         title="Models",
-        columns=("name", "parameters, 1e9", "weights", "layers", "KV kinds", "KV B/token", "length"),
+        columns=(
+            "name",
+            "parameters, 1e9",
+            "weights",
+            "layers",
+            "KV kinds",
+            "KV B/token",
+            "length",
+        ),
         rows=tuple(_model_row(model) for model in models),
         text_columns=(0, 4),
     )

@@ -45,8 +45,8 @@ def plan_values(plan: Plan, pictures: list[Picture]) -> dict[str, object]:
     shown = {picture.name: _figure(picture) for picture in pictures}
     return {
         "title": f"{plan.model.name} on {plan.gpu.title}",
-        "verdict": verdict(plan),
-        "answer": answer(plan),
+        "verdict": unbroken(verdict(plan)),
+        "answer": [unbroken(line) for line in answer(plan)],
         "tiles": _tiles(plan),
         "setting": setting(plan),
         "configuration": _configuration(plan),
@@ -68,6 +68,11 @@ def plan_values(plan: Plan, pictures: list[Picture]) -> dict[str, object]:
     }
 
 
+def unbroken(text: str) -> str:
+    """Names such as contiguous-max stay on one line: their hyphens become non-breaking ones."""
+    return text.replace("-", "\N{NON-BREAKING HYPHEN}")
+
+
 def _figure(picture: Picture) -> dict[str, object]:
     return {
         "name": picture.name,
@@ -82,7 +87,7 @@ def _tiles(plan: Plan) -> list[dict[str, str]]:
     """One for each baseline: the ratio under backlog, large; the two others, small."""
     return [
         {
-            "baseline": short_name(plan, one.baseline),
+            "baseline": unbroken(short_name(plan, one.baseline)),
             "under_backlog": ratio(one, "under_backlog"),
             "memory_alone": ratio(one, "memory_alone"),
             "over_the_trace": ratio(one, "over_the_trace"),

@@ -23,7 +23,7 @@ _VARIABLES = {INK: "--ink", QUIET: "--quiet", GRID: "--grid", FREE: "--free"}
 _PROLOGUE = re.compile(r"^.*?(?=<svg )|<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
 _NAMESPACES = re.compile(r'\sxmlns(:\w+)?="[^"]*"')
 _PATH = re.compile(r'(?<= d=")[^"]+')
-_DECIMALS = re.compile(r"-?\d+\.\d+")
+_DECIMALS = re.compile(r"-?\d+(\.\d+)?")
 _FONT = re.compile(r"font-family: [^;\"]+;? ?|(font: [\d.]+px)[^;\"]*|(font: \w+ [\d.]+px)[^;\"]*")
 
 
@@ -71,8 +71,19 @@ def _saved(picture: Picture, kind: str, **settings: object) -> bytes:
 
 
 def _shortened(path: str) -> str:
-    """The same path to a hundredth of a point, on one line."""
-    return " ".join(_DECIMALS.sub(lambda match: f"{float(match[0]):.2f}", path).split())
+    """The same path to a hundredth of a point; level and upright lines name one coordinate."""
+    words = _DECIMALS.sub(lambda match: f"{float(match[0]):.2f}", path).split()
+    short, index, x, y = [], 0, "", ""
+    while index < len(words):
+        if words[index] == "L":
+            left, (x, y) = (x, y), words[index + 1 : index + 3]
+            index += 3
+            short.append(f"H{x}" if y == left[1] else f"V{y}" if x == left[0] else f"L{x} {y}")
+            continue
+        short.append(words[index])
+        x, y = (y, words[index]) if not words[index].isalpha() else (x, y)
+        index += 1
+    return " ".join(short)
 
 
 def _font(font: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,9 @@ def _request_columns(requests: Sequence[Request]) -> Columns:
 
 
 def _segment_columns(segments: Sequence[Segment], pool_slots: int) -> Columns:
-    table = np.array(segments, dtype=np.float64).reshape(-1, len(Segment._fields))
+    width = len(Segment._fields)
+    flat = np.fromiter(chain.from_iterable(segments), np.float64, len(segments) * width)
+    table = flat.reshape(-1, width)
     raw = dict(zip(Segment._fields, table.T, strict=True))
     duration = raw["duration_ns"]
     per_ns = np.divide(1.0, duration, out=np.zeros_like(duration), where=duration > 0)

@@ -142,4 +142,8 @@ def _kimi_delta(config: Fields, hidden: int) -> int:
     heads, dim = config.positive("num_heads"), config.positive("head_dim")
     width = heads * dim
     gates = 2 * (hidden * dim + dim * width) + hidden * heads
-    return 4 * hidden * width + gates + 3 * width * config.positive("short_conv_kernel_size", default=4)
+    return (
+        4 * hidden * width
+        + gates
+        + 3 * width * config.positive("short_conv_kernel_size", default=4)
+    )

@@ -12,7 +12,7 @@ from ..sheets import running_sheet
 from ..style import FONT_PT, INK, MEASURE, QUIET, new_figure, quiet
 from .clock import time_axis
 
-NUM_BINS = 600
+NUM_BINS = 300
 COLUMNS = {"num_running": ("running", MEASURE), "num_waiting": ("waiting", QUIET)}
 
 
@@ -26,7 +26,7 @@ def concurrency(plan: Plan) -> Picture:
     for panels, one, bins in zip(grid, plan.candidates, binned, strict=True):
         for axes, (name, (word, colour)) in zip(panels, COLUMNS.items(), strict=True):
             quiet(axes, grid="y")
-            axes.set_title(word, loc="right", size=FONT_PT - 1, color=INK, pad=3)
+            axes.set_ylabel(word)
             if bins is not None:
                 time = bins.edges_s / unit.seconds
                 axes.stairs(bins.means[name], time, fill=True, color=colour)
@@ -36,11 +36,10 @@ def concurrency(plan: Plan) -> Picture:
         axes.set_xlim(left=0)
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.set_ylim(bottom=0)
-    figure.supylabel("requests", color=INK, size=FONT_PT)
     return Picture(
         name="concurrency",
         title="Requests running and waiting over the trace",
-        caption="Means over 1/600 of the time each. Left what runs, right what waits for memory or "
+        caption="Means over 1/300 of the time each. Requests that run at the left, those that wait for memory or "
         "a seat. An allocator whose right panel is flat serves this trace without queueing. All "
         "panels share the time axis, each column one scale; a panel that goes on longer took "
         "longer to finish.",

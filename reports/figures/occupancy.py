@@ -27,7 +27,7 @@ def occupancy(plan: Plan) -> Picture:
     floor = np.zeros(NUM_BINS)
     shown = VISIBLE_SHARE * result.pool_slots
     names = [name for name in CATEGORY_TITLES if bins.means[name].max() >= shown]
-    for name in CATEGORY_TITLES:
+    for name in (name for name in CATEGORY_TITLES if bins.means[name].any()):
         top = floor + bins.means[name] * gib_per_slot
         axes.stairs(
             top,

@@ -63,7 +63,11 @@ def _shares(one: Candidate) -> dict[str, float]:
 
 def _present(shares: list[dict[str, float]]) -> list[str]:
     """Categories that can be seen: an always empty one needs no legend."""
-    return [name for name in CATEGORY_TITLES if any(parts.get(name, 0) >= VISIBLE_SHARE for parts in shares)]
+    return [
+        name
+        for name in CATEGORY_TITLES
+        if any(parts.get(name, 0) >= VISIBLE_SHARE for parts in shares)
+    ]
 
 
 def _stack(axes: Axes, row: int, parts: dict[str, float]) -> None:
@@ -76,9 +80,7 @@ def _stack(axes: Axes, row: int, parts: dict[str, float]) -> None:
             colour = INK if name == "free" else WHITE if name in ON_DARK else BLACK
             where = ((left + value / 2) * 100, row)
             text = f"{value * 100:.0f} %" if value < 0.1 else f"{value * 100:.1f} %"
-            axes.annotate(
-                text, where, ha="center", va="center", color=colour, size=FONT_PT - 1
-            )
+            axes.annotate(text, where, ha="center", va="center", color=colour, size=FONT_PT - 1)
         left += value
 
 

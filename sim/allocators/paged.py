@@ -134,14 +134,17 @@ class PagedAllocator(Allocator):
         for offset in range(steps):
             members = due[(step + offset) % block_size]
             if members:
-                internal = 0
-                for request in members:
+                internal, count = 0, len(members)
+                taken = free[-count:]
+                taken.reverse()
+                del free[-count:]
+                for request, block in zip(members, taken, strict=True):
                     blocks = request.blocks
-                    blocks.append(free.pop())
+                    blocks.append(block)
                     if len(blocks) == request.final_blocks:
                         internal += self._tail_slots(request)
                 self._internal_slots += internal
-                growths.append(Growth(offset, len(members) * block_size, internal))
+                growths.append(Growth(offset, count * block_size, internal))
         return growths
 
     def check(self) -> None:

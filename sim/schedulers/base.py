@@ -169,11 +169,16 @@ class Scheduler(ABC):
         return all(request in prefills for request in tail)
 
     def _order(self, in_bulk: bool) -> list[Request]:
-        batch = self.batch
+        """Requests to walk over: all of them, or in bulk those that may not get what they need."""
+        batch, allocator = self.batch, self.allocator
         if not in_bulk:
             return list(batch.requests)
-        needers = self.allocator.needers(batch.step) if batch.num_decodes else []
-        return [*needers, *batch.prefills] if batch.prefills else needers
+        if not batch.num_decodes:
+            return list(batch.prefills)
+        if allocator.decode_steps(batch.step, 1):
+            allocator.decode(batch.step, 1)
+            return list(batch.prefills)
+        return [*allocator.needers(batch.step), *batch.prefills]
 
     def _make_room(self, request: Request, tokens: int, step: Step, now_ns: float) -> bool:
         """Room for so many tokens in all, preempting the last admitted while there is none."""

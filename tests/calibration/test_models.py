@@ -267,6 +267,11 @@ def write(folder: Path, config: object) -> str:
         ({"num_experts": 8}, "has no num_experts_per_tok."),
         ({"quantization_config": "fp8"}, r"quantization_config\(='fp8'\) must be an object."),
         ({"kv_lora_rank": 512}, "has no qk_rope_head_dim."),
+        ({"num_hidden_layers": 10**30}, "must be <= 10000."),
+        ({"hybrid_override_pattern": "MX"}, "hybrid_override_pattern has"),
+        ({"hybrid_override_pattern": 1}, r"hybrid_override_pattern\(=1\) must be a string."),
+        ({"linear_attn_config": {}, "hidden_size": 4096}, "linear_attn_config has no num_heads."),
+        ({"quantization_config": {"quant_method": "fp8", "weight_block_size": 1}}, "any known"),
     ],
 )
 def test_bad_config_is_one_sentence(
