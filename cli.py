@@ -118,6 +118,7 @@ def simulate(
     """Replay a trace through one server: latencies, concurrency, where the bytes went."""
     from .reports import tables
     from .reports.progress import ProgressBar
+    from .sim.ignored import ignored
     from .sim.job import simulate_server
     from .sim.store import prepare_directory, write_result
 
@@ -133,15 +134,17 @@ def simulate(
             exact_steps=exact_steps,
             report=bar.report,
         )
-    if out is not None:
-        write_result(result, summary, out)
+    paths = [] if out is None else write_result(result, summary, out)
     if as_json:
         _print_json(summary.to_json())
         return
-    typer.echo(server.setting)
-    typer.echo(f"Trace: {taken.origin}, {len(taken.trace)} requests; {taken.arrivals}")
+    typer.echo(server.setting + ".")
+    typer.echo(f"Trace: {taken.origin}, {len(taken.trace)} requests; {taken.arrivals}.")
     _print(tables.summary_table(summary))
-    _print_notes(taken.trace, (*taken.trace.notes, *server.notes))
+    left_out = ignored(taken.trace, concurrency=traced["concurrency"])
+    _print_notes(taken.trace, (*taken.trace.notes, *server.notes, *left_out))
+    if out is not None:
+        typer.echo(f"Wrote {out}: {', '.join(path.name for path in paths)}")
 
 
 @app.command()

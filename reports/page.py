@@ -1,7 +1,7 @@
 """The report: one self-contained HTML file, which loads nothing and has no scripts.
 
-The template shows what this module names; everything that came from a trace or a user is escaped there.
-Only the drawings are taken over as they are, and they hold no such text.
+The template shows what this module names and escapes everything, so that a trace's name stays text.
+Only the drawings are taken over as they are, and they hold no such names.
 """
 
 from __future__ import annotations

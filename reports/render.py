@@ -1,7 +1,7 @@
 """A picture as bytes: PNG for files, SVG for the page; the same input gives the same bytes.
 
-The SVG keeps text as text, takes its font from the page, has ids of its own, and names ink, grid and
-free space as CSS variables, so that one figure is readable on a light and on a dark page.
+The SVG keeps text as text, takes its font from the page, has ids of its own, and names ink, grid
+and free space as CSS variables, so that one figure is readable on a light and on a dark page.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from typing import Any
 
 import matplotlib
 
@@ -49,7 +50,7 @@ def inline(picture: Picture) -> str:
 
 def svg(picture: Picture) -> str:
     """The drawing as an element for an HTML page: no title, no background, no namespaces."""
-    settings = {"svg.fonttype": "none", "svg.hashsalt": picture.name}
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": picture.name}
     with matplotlib.rc_context(settings):
         text = _saved(picture, "svg", transparent=True).decode()
     text = _NAMESPACES.sub("", _PROLOGUE.sub("", text)).replace("xlink:href", "href")

@@ -121,6 +121,8 @@ def pool_share_sheet(plan: Plan) -> Sheet:
     for one in plan.candidates:
         if one.backlog is not None:
             rows.append((one.title, "backlog", *_shares(one.backlog.pool_share)))
+        if one.memory_backlog is not None:
+            rows.append((one.title, "backlog, memory", *_shares(one.memory_backlog.pool_share)))
         rows.append((one.title, "trace", *_shares(one.summary.pool_share)))
     return Sheet(
         title="Time-weighted shares of the KV pool",

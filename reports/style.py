@@ -1,13 +1,15 @@
 """How figures look: one palette, one width, quiet axes.
 
 Colours are Okabe and Ito's (2008), which stay apart for colour-blind readers; each category of the
-pool keeps its colour everywhere. Ink, grid and free space are named values, so that the page can swap
-them for a dark background (``svg``).
+pool keeps its colour everywhere. Ink, grid and free space are named values, so that the page can
+swap them for a dark background (``render``).
 """
 
 from __future__ import annotations
 
-import matplotlib
+from contextlib import AbstractContextManager
+
+import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -35,7 +37,10 @@ WIDTH_IN = 5.0
 """Narrow, so that text is still read when the figure is shrunk to a phone."""
 FONT_PT = 10.5
 
-matplotlib.use("Agg", force=False)
+
+def fresh() -> AbstractContextManager[None]:
+    """Matplotlib's own defaults: a user's matplotlibrc must not change a report."""
+    return matplotlib.style.context("default")
 
 
 def new_figure(height_in: float) -> Figure:

@@ -1,4 +1,4 @@
-"""Tables for the terminal: readable at 100 columns, and as plain text where there is no terminal."""
+"""Tables for the terminal: readable at 100 columns, and as plain text in a pipe."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "budget_table",
-    "catalogue_table",
     "facts_table",
     "gpus_table",
     "headline",
@@ -70,18 +69,6 @@ def gpus_table(gpus: Sequence[GPUSpec]) -> Table:
 def models_table(models: Sequence[ModelSpec]) -> Table:
     """The models that are known."""
     return sheet_table(models_sheet(models))
-
-
-def catalogue_table(listing: Mapping[str, Mapping[str, Any]]) -> Table:
-    """The public traces that can be fetched, by name."""
-    rows = tuple(
-        (name, str(entry["trace_format"]), words.size(entry["size_bytes"]), str(entry["licence"]))
-        for name, entry in listing.items()
-    )
-    columns = ("name", "format", "size", "licence")
-    return sheet_table(
-        Sheet(title="Public traces", columns=columns, rows=rows, text_columns=(0, 1, 3))
-    )
 
 
 def facts_table(title: str, facts: Mapping[str, str]) -> Table:

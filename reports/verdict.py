@@ -1,4 +1,4 @@
-"""The answer of a plan in words: what was assumed, how many requests run at once, what limits them."""
+"""A plan in words: what was assumed, how many requests run at once, what limits them."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from ..sim.store import json_bytes, write_files
 from .figures import plan_pictures
 from .page import plan_page
 from .render import png
+from .style import fresh
 
 
 def write_plan(plan: Plan, directory: str | Path) -> list[Path]:
@@ -24,12 +25,13 @@ def write_plan(plan: Plan, directory: str | Path) -> list[Path]:
 
 def plan_files(plan: Plan) -> dict[str, bytes]:
     """The report's files by name; the same plan gives the same bytes."""
-    pictures = plan_pictures(plan)
-    return {
-        "report.html": plan_page(plan, pictures).encode(),
-        "plan.json": json_bytes(finite(plan.to_json())),
-        **{f"{picture.name}.png": png(picture) for picture in pictures},
-    }
+    with fresh():
+        pictures = plan_pictures(plan)
+        return {
+            "report.html": plan_page(plan, pictures).encode(),
+            "plan.json": json_bytes(finite(plan.to_json())),
+            **{f"{picture.name}.png": png(picture) for picture in pictures},
+        }
 
 
 def finite(value: object) -> object:

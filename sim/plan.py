@@ -18,6 +18,7 @@ from ..calibration.models import ModelSpec
 from ..traces import Trace
 from ..traces.intake import Taken, with_poisson
 from .backlog import Backlog, measure
+from .ignored import ignored
 from .job import Report, simulate_server
 from .result import Result
 from .server import Server
@@ -47,6 +48,15 @@ class Candidate:
     def title(self) -> str:
         """The allocator, with reservation and placement."""
         return self.server.deployment.title
+
+    @property
+    def usd_per_million_output_tokens(self) -> float | None:
+        """GPU price over the output of the saturated server; None without price or output."""
+        price, flags = self.server.gpu.price_usd_per_hour, self.server.deployment
+        if price is None or self.backlog is None or not self.backlog.output_tokens_per_s:
+            return None
+        tokens_per_hour = self.backlog.output_tokens_per_s * 3600
+        return price * flags.tensor_parallel_size / tokens_per_hour * 1e6
 
     @property
     def bound_by(self) -> str:
@@ -129,6 +139,11 @@ class Plan:
                 "arrivals": self.arrivals,
             },
             "serve_command": self.serve_command,
+            "price": {
+                "usd_per_gpu_hour": self.gpu.price_usd_per_hour,
+                "date": self.gpu.price_date,
+                "source": self.gpu.price_source,
+            },
             "memory": self.budget.to_json(),
             "candidates": [_candidate_json(candidate) for candidate in self.candidates],
             "advantages": [plain(asdict(advantage)) for advantage in self.advantages],
@@ -178,7 +193,7 @@ def make_plan(
         chosen=chosen,
         baselines=tuple(others),
         assumptions=_assumptions(server),
-        notes=(*server.notes, *trace.notes),
+        notes=(*server.notes, *trace.notes, *ignored(trace, concurrency=concurrency)),
     )
 
 
@@ -260,6 +275,7 @@ def _candidate_json(candidate: Candidate) -> dict[str, object]:
         "title": candidate.title,
         "deployment": candidate.server.deployment.to_json(),
         "bound_by": candidate.bound_by,
+        "usd_per_million_output_tokens": plain(candidate.usd_per_million_output_tokens),
         "summary": candidate.summary.to_json(),
         "backlog": backlog(candidate.backlog),
         "memory_backlog": backlog(candidate.memory_backlog),

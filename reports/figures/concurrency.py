@@ -13,6 +13,8 @@ from ..style import FONT_PT, INK, MEASURE, QUIET, new_figure, quiet
 from .clock import time_axis
 
 NUM_BINS = 300
+_LEAST_WAITING = 0.1
+"""Height of the waiting axis in that of the running one: one request in passing is no queue."""
 COLUMNS = {"num_running": ("running", MEASURE), "num_waiting": ("waiting", QUIET)}
 
 
@@ -36,12 +38,14 @@ def concurrency(plan: Plan) -> Picture:
         axes.set_xlim(left=0)
         axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.set_ylim(bottom=0)
+    running, waiting = grid[0]
+    waiting.set_ylim(top=max(waiting.get_ylim()[1], _LEAST_WAITING * running.get_ylim()[1]))
     return Picture(
         name="concurrency",
         title="Requests running and waiting over the trace",
-        caption="Means over 1/300 of the time each. Requests that run at the left, those that wait for memory or "
-        "a seat. An allocator whose right panel is flat serves this trace without queueing. All "
-        "panels share the time axis, each column one scale; a panel that goes on longer took "
+        caption="Means over 1/300 of the time each. Requests that run at the left, those "
+        "that wait for memory or a seat at the right. An allocator whose right panel is flat "
+        "serves this trace without queueing. All panels share the time axis, each column one scale; a panel that goes on longer took "
         "longer to finish.",
         alt="Mean and peak of requests running, mean waiting: "
         + "; ".join(_words(one) for one in plan.candidates)

@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 from matplotlib.axes import Axes
 
-from ...sim.plan import Candidate, Plan
+from ...sim.backlog import Backlog
+from ...sim.plan import Plan
 from .. import words
 from ..picture import Picture
 from ..sheets import CATEGORY_TITLES, pool_share_sheet
@@ -30,35 +31,51 @@ _WIDE_ENOUGH = 0.07
 
 
 def pool_shares(plan: Plan) -> Picture:
-    """Time-weighted shares under backlog; a candidate that runs nothing keeps an empty row."""
-    shares = [_shares(one) for one in plan.candidates]
-    figure = new_figure(1.25 + 0.62 * len(shares))
-    axes = figure.subplots()
-    for row, parts in enumerate(shares):
-        _stack(axes, row, parts)
-    quiet(axes)
-    row_titles(axes, [one.title for one in plan.candidates], above=0.24)
-    axes.set_xlim(0, 100)
-    axes.set_ylim(len(shares) - 0.68, -0.55)
-    axes.set_xlabel("share of the KV pool under backlog, %")
-    legend(figure, category_patches(_present(shares)))
+    """Time-weighted shares under backlog; with max_num_seqs lifted too where that is the limit."""
+    panels = {"flags as given": [_shares(one.backlog) for one in plan.candidates]}
+    if any(one.bound_by.startswith("max_num_seqs") for one in plan.candidates):
+        alone = [_shares(one.memory_backlog) for one in plan.candidates]
+        panels["memory alone (max_num_seqs lifted)"] = alone
+    titles = [one.title for one in plan.candidates]
+    figure = new_figure(0.7 + (0.45 + 0.62 * len(titles)) * len(panels))
+    column = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (heading, shares) in zip(column, panels.items(), strict=True):
+        _panel(axes, titles, shares)
+        if len(panels) > 1:
+            axes.set_title(heading, loc="left", size=FONT_PT, color=INK, weight="bold", pad=6)
+    column[-1].set_xlabel("share of the KV pool under backlog, %")
+    legend(figure, category_patches(_present([x for one in panels.values() for x in one])))
     return Picture(
         name="where-the-bytes-go",
         title="Where the bytes of the KV pool go",
         caption="Time-weighted shares of the KV pool while requests never run out. Token states "
         "are slots that hold KV now; reserved slots will be filled later by the same request; "
         "internal waste is allocated and never filled; external waste is unallocated but unusable "
-        "(holes, power-of-two rounding). More of the first is better.",
+        "(holes, power-of-two rounding); free space is left where max_num_seqs is the limit. More "
+        "of the first is better.",
         alt="Shares of the KV pool: "
-        + "; ".join(_words(one, parts) for one, parts in zip(plan.candidates, shares, strict=True))
+        + "; ".join(
+            f"{heading}, {_words(title, parts)}"
+            for heading, shares in panels.items()
+            for title, parts in zip(titles, shares, strict=True)
+        )
         + ".",
         figure=figure,
         sheet=pool_share_sheet(plan),
     )
 
 
-def _shares(one: Candidate) -> dict[str, float]:
-    return {} if one.backlog is None else asdict(one.backlog.pool_share)
+def _panel(axes: Axes, titles: list[str], shares: list[dict[str, float]]) -> None:
+    for row, parts in enumerate(shares):
+        _stack(axes, row, parts)
+    quiet(axes)
+    row_titles(axes, titles, above=0.24)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(len(shares) - 0.68, -0.55)
+
+
+def _shares(backlog: Backlog | None) -> dict[str, float]:
+    return {} if backlog is None else asdict(backlog.pool_share)
 
 
 def _present(shares: list[dict[str, float]]) -> list[str]:
@@ -84,8 +101,8 @@ def _stack(axes: Axes, row: int, parts: dict[str, float]) -> None:
         left += value
 
 
-def _words(one: Candidate, parts: dict[str, float]) -> str:
+def _words(title: str, parts: dict[str, float]) -> str:
     if not parts:
-        return f"{one.title} can hold no request"
+        return f"{title} can hold no request"
     named = (f"{CATEGORY_TITLES[n]} {words.share(v)}" for n, v in parts.items() if v >= 0.0005)
-    return f"{one.title}: {', '.join(named)}"
+    return f"{title}: {', '.join(named)}"

@@ -19,7 +19,9 @@ MATRIX = [
     for allocator in ALLOCATORS
     for scheduler in SCHEDULERS
 ]
-LAW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+LAW = settings(max_examples=25, deadline=None, suppress_health_check=SLOW)
+SWEEP = settings(LAW, max_examples=500, derandomize=False)
 
 
 @pytest.mark.parametrize(("allocator", "scheduler"), MATRIX)
@@ -28,6 +30,20 @@ LAW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthChec
 def test_macro_steps_equal_single_steps(
     allocator: tuple[str, str, str], scheduler: str, data: st.DataObject
 ) -> None:
+    _check_law(allocator, scheduler, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("allocator", "scheduler"), MATRIX)
+@SWEEP
+@given(data=st.data())
+def test_macro_steps_equal_single_steps_at_length(
+    allocator: tuple[str, str, str], scheduler: str, data: st.DataObject
+) -> None:
+    _check_law(allocator, scheduler, data)
+
+
+def _check_law(allocator: tuple[str, str, str], scheduler: str, data: st.DataObject) -> None:
     trace = data.draw(traces())
     deployment, blocks = data.draw(deployments(allocator=allocator, scheduler=scheduler))
     cost = COSTS[data.draw(st.sampled_from(sorted(COSTS)))]

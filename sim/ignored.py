@@ -1,0 +1,24 @@
+"""What a trace asks for that this version does not simulate: said, not swallowed."""
+
+from __future__ import annotations
+
+from ..traces import Trace
+
+
+def ignored(trace: Trace, *, concurrency: int | None = None) -> tuple[str, ...]:
+    """One sentence for each thing that is left out."""
+    notes = []
+    several = 0 if trace.num_samples is None else int((trace.num_samples > 1).sum())
+    beams = 0 if trace.beam_width is None else int((trace.beam_width > 0).sum())
+    if several or beams:
+        notes.append(
+            f"{max(several, beams)} requests ask for several samples or beams; each is simulated "
+            "as one sample."
+        )
+    if trace.hash_ids is not None and len(trace.hash_ids):
+        notes.append("The trace's prefix ids are not used: prefix caching is not simulated yet.")
+    if trace.priority is not None and len(set(trace.priority.tolist())) > 1:
+        notes.append("The trace's priorities are not used: requests are served in order.")
+    if concurrency is not None and trace.parent is not None and (trace.parent >= 0).any():
+        notes.append("In a closed loop the clients take turns of sessions as they come.")
+    return tuple(notes)

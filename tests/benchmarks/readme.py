@@ -1,0 +1,160 @@
+"""Writes the figures of the README: every block between ``begin:`` and ``end:`` marks.
+
+    .venv/bin/python tests/benchmarks/readme.py [--trace AZURE_CSV]     write them all
+    .venv/bin/python tests/benchmarks/readme.py --check                 compare all but the speed
+
+``tests/test_readme.py`` runs the comparison, so a figure that is out of date fails the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))  # support/, as pytest has it
+README = ROOT / "README.md"
+PLAN = ["plan", "--gpu", "a100", "--block-size", "16"]
+PICTURE = "where-the-bytes-go.png"
+
+
+def plan_block() -> str:
+    """What the main command prints."""
+    from typer.testing import CliRunner
+
+    from kvsim.cli import app
+
+    with tempfile.TemporaryDirectory() as folder:
+        shown = CliRunner().invoke(app, [*PLAN, "--out", f"{folder}/report"]).stdout
+    lines = [line.rstrip() for line in shown.replace(f"{folder}/", "").splitlines()]
+    return "\n".join(["```", f"$ kvsim {' '.join(PLAN)}", *lines, "```"])
+
+
+def paper_block() -> str:
+    """The paper's figures beside the simulated ones."""
+    from support.paper import FIG_2, FIG_13, orca, paged
+
+    lines = [
+        "| OPT-13B, ShareGPT lengths | requests at once | token states | reserved | internal "
+        "| external |",
+        "|---|---|---|---|---|---|",
+    ]
+    for reservation, shares in FIG_2.items():
+        found = orca("sharegpt", reservation)
+        share = found.pool_share
+        ours = (share.token_states, share.reserved, share.internal, share.external)
+        pairs = [f"{100 * x:.1f} % ({100 * y:.1f})" for x, y in zip(ours, shares, strict=True)]
+        printed = FIG_13["sharegpt", reservation]
+        running = f"{found.mean_running:.2f} ({printed:.2f})"
+        lines.append(f"| Orca ({reservation}) | {running} | {' | '.join(pairs)} |")
+    found = paged("sharegpt")
+    states = f"{100 * found.pool_share.token_states:.1f} % (96.3)"
+    lines.append(f"| paged, blocks of 16 | {found.mean_running:.1f} | {states} | | | 0 |")
+    return "\n".join(lines)
+
+
+def conformance_block() -> str:
+    """How many recorded runs of the real scheduler are reproduced."""
+    from kvsim.sim.conformance import first_difference, load_case
+
+    folder = ROOT / "tests" / "golden"
+    paths = sorted((folder / "steps").glob("*.jsonl.gz"))
+    cases = [case for case in (load_case(p, folder / "traces") for p in paths) if case.supported]
+    same = [case for case in cases if first_difference(case) is None]
+    steps = sum(len(case.steps) for case in same)
+    return (
+        f"{len(same)} of {len(cases)} recorded runs in `tests/golden` that use what kvsim "
+        f"simulates so far match in every one of their {steps:,} steps."
+    )
+
+
+def knowledge_block() -> str:
+    """How much is known by name."""
+    from kvsim.calibration.gpus import known_gpus
+    from kvsim.calibration.models import known_models
+    from kvsim.traces import FORMATS
+
+    formats = ", ".join(f"`{name}`" for name in FORMATS)
+    return (
+        f"{len(known_models())} models, {len(known_gpus())} GPUs, trace formats {formats}; any "
+        "other model by its Hugging Face `config.json`, any other GPU by a JSON file."
+    )
+
+
+def speed_block(trace: str) -> str:
+    """The benchmark's table."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from speed import table
+
+    return "\n".join(table(trace))
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "plan": plan_block,
+    "paper": paper_block,
+    "conformance": conformance_block,
+    "knowledge": knowledge_block,
+}
+
+
+def block_in(text: str, name: str) -> str:
+    """What stands between a block's marks."""
+    found = re.search(_pattern(name), text, re.DOTALL)
+    if found is None:
+        raise ValueError(f"README.md has no block {name!r}.")
+    return found.group(2).removesuffix("\n")
+
+
+def replaced(text: str, name: str, content: str) -> str:
+    """The text with one block's content replaced."""
+    return re.sub(
+        _pattern(name), lambda m: f"{m.group(1)}{content}\n{m.group(3)}", text, flags=re.DOTALL
+    )
+
+
+def stale_blocks() -> list[str]:
+    """Names of the blocks, the speed aside, whose figures are not today's."""
+    text = README.read_text(encoding="utf-8")
+    return [name for name, make in BLOCKS.items() if block_in(text, name) != make()]
+
+
+def _pattern(name: str) -> str:
+    return rf"(<!-- begin: {name} -->\n)(.*?)(<!-- end: {name} -->)"
+
+
+def main() -> int:
+    """Write or check."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--trace", default="", help="the Azure conversation trace, for the speed")
+    arguments = parser.parse_args()
+    if arguments.check:
+        stale = stale_blocks()
+        print(f"out of date: {', '.join(stale)}" if stale else "up to date")
+        return bool(stale)
+    text = README.read_text(encoding="utf-8")
+    for name, make in BLOCKS.items():
+        text = replaced(text, name, make())
+    text = replaced(text, "speed", speed_block(arguments.trace))
+    README.write_text(text, encoding="utf-8")
+    _draw_picture()
+    return 0
+
+
+def _draw_picture() -> None:
+    from typer.testing import CliRunner
+
+    from kvsim.cli import app
+
+    with tempfile.TemporaryDirectory() as folder:
+        CliRunner().invoke(app, [*PLAN, "--out", folder])
+        (ROOT / "docs").mkdir(exist_ok=True)
+        (ROOT / "docs" / PICTURE).write_bytes((Path(folder) / PICTURE).read_bytes())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,265 @@
+"""Every command, right and wrong input, as a user types it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+from typer.testing import CliRunner, Result
+
+from kvsim.cli import app
+from kvsim.traces import load_trace
+
+SMALL = ["--workload", "sharegpt", "-n", "60", "--rate", "4"]
+COMMANDS = [
+    [],
+    ["plan"],
+    ["simulate"],
+    ["memory"],
+    ["gpus"],
+    ["models"],
+    ["trace"],
+    ["trace", "stats"],
+    ["trace", "generate"],
+    ["trace", "fetch"],
+]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def loaded(*arguments: str) -> Any:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(command: list[str]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS[1:], ids=" ".join)
+def test_every_command_is_in_the_readme(command: list[str]) -> None:
+    readme = Path(__file__).resolve().parents[1] / "README.md"
+    assert f"kvsim {' '.join(command)}" in readme.read_text(encoding="utf-8")
+
+
+def test_simulate_json_has_the_promised_keys() -> None:
+    summary = loaded("simulate", *SMALL)
+    for name in ("ttft_s", "tpot_s", "itl_s", "e2e_s"):
+        assert list(summary[name]) == ["mean", "p50", "p90", "p95", "p99"]
+    assert list(summary["pool_share"]) == [
+        *("token_states", "reserved", "internal", "external", "cached", "free")
+    ]
+    promised = {
+        *("num_requests", "num_rejected", "makespan_s", "output_tokens_per_s", "requests_per_s"),
+        *("num_preemptions", "mean_running", "peak_running", "prefix_hit_tokens"),
+        *("sources", "digests"),
+    }
+    assert promised <= summary.keys()
+    assert summary["num_requests"] == 60
+    assert sum(summary["pool_share"].values()) == pytest.approx(1.0)
+    assert set(summary["digests"]) == {"trace", "deployment", "cost", "budget"}
+
+
+def test_simulate_writes_three_files(tmp_path: Path) -> None:
+    result = run("simulate", *SMALL, "--out", str(tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    assert "TTFT" in result.stdout
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"summary.json", "requests.parquet", "occupancy.parquet"}
+    requests = pyarrow.parquet.read_table(tmp_path / "run" / "requests.parquet")
+    assert requests.num_rows == 60
+    assert "first_token_s" in requests.column_names
+
+
+def test_same_seed_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert run("simulate", *SMALL, "--out", str(tmp_path / name)).exit_code == 0
+    first, second = ((tmp_path / n / "summary.json").read_bytes() for n in ("one", "two"))
+    assert first == second
+    assert loaded("simulate", *SMALL, "--seed", "1") != json.loads(first)
+
+
+def test_exact_steps_give_the_same_summary() -> None:
+    assert loaded("simulate", *SMALL) == loaded("simulate", *SMALL, "--exact-steps")
+
+
+@pytest.mark.parametrize("reservation", ["max", "pow2", "oracle"])
+@pytest.mark.parametrize("scheduler", ["vllm", "orca", "static"])
+def test_contiguous_simulations(reservation: str, scheduler: str) -> None:
+    arguments = ["--allocator", "contiguous", "--reservation", reservation]
+    summary = loaded("simulate", *SMALL, *arguments, "--scheduler", scheduler)
+    assert summary["num_rejected"] == 0
+    assert summary["pool_share"]["cached"] == 0
+
+
+def test_closed_loop() -> None:
+    arguments = ["--prompt-tokens", "1000", "--output-tokens", "200", "--concurrency", "64"]
+    summary = loaded("simulate", *arguments, "-n", "300")
+    assert summary["peak_running"] == 64
+    assert summary["num_requests"] == 300
+
+
+def test_affine_clock() -> None:
+    arguments = ["--prompt-tokens", "10", "--output-tokens", "5", "-n", "1"]
+    summary = loaded(
+        "simulate", *arguments, "--concurrency", "1", "--step-cost", "affine:0.005,2e-5,1e-8"
+    )
+    assert summary["ttft_s"]["mean"] == pytest.approx(0.005 + 10 * 2e-5)
+    assert summary["sources"]["timing"] == "affine"
+
+
+def test_plan_writes_a_report(tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    result = run("plan", "--gpu", "a100", "--block-size", "16", "-n", "200", "--out", str(out))
+    assert result.exit_code == 0, result.output
+    for word in ("llama-3.1-8b", "0.92", "max_model_len", "datasheet", "Under backlog"):
+        assert word in result.stdout
+    plan = json.loads((out / "plan.json").read_text(encoding="utf-8"))
+    titles = [candidate["title"] for candidate in plan["candidates"]]
+    assert titles[0] == "paged"
+    assert len(titles) == 4
+    assert "--block-size 16" in plan["serve_command"]
+    assert len(list(out.glob("*.png"))) >= 4
+
+
+def test_memory_json_has_the_promised_keys() -> None:
+    memory = loaded("memory", "--gpu", "a100", "--model", "llama-3.1-8b")
+    assert memory["kv_bytes_per_token"] == 131_072
+    assert memory["block_bytes"] == 2 * 1024 * 1024
+    assert memory["kv_cache_tokens"] == 16 * memory["num_gpu_blocks"]
+    assert memory["kv_cache_bytes"] // memory["block_bytes"] == memory["num_gpu_blocks"]
+    assert sum(memory["budget"].values()) == memory["total_bytes"]
+
+
+def test_known_names() -> None:
+    assert {gpu["name"] for gpu in loaded("gpus")} >= {"a100", "h100-sxm", "mi300x"}
+    assert {model["name"] for model in loaded("models")} >= {"opt-13b", "llama-2-7b"}
+    assert "azure-conv-2023" in loaded("trace", "fetch", "list")
+
+
+def test_generate_and_stats(tmp_path: Path) -> None:
+    path = tmp_path / "made.jsonl.gz"
+    made = loaded(
+        "trace", "generate", "--workload", "alpaca", "-n", "50", "--rate", "2", "--out", str(path)
+    )
+    assert made["digest"] == load_trace(path).digest
+    stats = loaded("trace", "stats", str(path))
+    assert stats["requests"] == 50
+    assert set(stats) >= {"input", "output", "sum_in", "sum_out", "max_in_plus_out", "arrivals"}
+
+
+def test_skipped_rows_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "arrived_at,num_prefill_tokens,num_decode_tokens\n0,10,5\n1,0,5\n2,10,5\n", encoding="utf-8"
+    )
+    shown = run("simulate", "--trace", str(path))
+    assert shown.exit_code == 0
+    assert "rows.csv row 3" in shown.output
+    strict = run("simulate", "--trace", str(path), "--strict")
+    assert strict.exit_code == 2
+    assert "rows.csv row 3" in strict.output
+
+
+def test_rejections_are_counted_and_shown() -> None:
+    arguments = ["--prompt-tokens", "900", "--output-tokens", "10", "-n", "5", "--rate", "1"]
+    summary = loaded("simulate", *arguments, "--max-model-len", "512")
+    assert summary["num_rejected"] == 5
+    assert list(summary["reject_reasons"].values()) == [5]
+
+
+WRONG = {
+    "unknown gpu": (["plan", "--gpu", "h100"], "gpu(='h100') is unknown; near: h100"),
+    "unknown model": (["memory", "--model", "llama-3.1-9b"], "near:"),
+    "block size 0": (["plan", "--block-size", "0"], "block_size(=0) must be > 0"),
+    "block size above the length": (
+        ["simulate", *SMALL, "--block-size", "64", "--max-model-len", "32"],
+        "block_size(=64) must be <= max_model_len(=32)",
+    ),
+    "utilisation 0": (
+        ["memory", "--gpu-memory-utilization", "0"],
+        "gpu_memory_utilization(=0.0) must be in (0, 1]",
+    ),
+    "utilisation above 1": (
+        ["simulate", *SMALL, "--gpu-memory-utilization", "1.5"],
+        "gpu_memory_utilization(=1.5) must be in (0, 1]",
+    ),
+    "weights do not fit": (["plan", "--gpu", "l4", "--model", "llama-3.1-70b"], "do not fit"),
+    "no such trace": (["simulate", "--trace", "nowhere.csv"], "nowhere.csv"),
+    "unknown scheduler": (["simulate", *SMALL, "--scheduler", "lifo"], "scheduler(='lifo')"),
+    "unknown clock": (["simulate", *SMALL, "--step-cost", "guess"], "step_cost(='guess')"),
+    "bad clock": (["simulate", *SMALL, "--step-cost", "affine:1,2"], "affine:BASE_S"),
+    "lengths only": (["simulate", "--workload", "sharegpt"], "rate"),
+    "rate 0": (["simulate", "--workload", "sharegpt", "--rate", "0"], "rate(=0) must be > 0"),
+    "two workloads": (
+        ["simulate", "--workload", "alpaca", "--prompt-tokens", "3", "--output-tokens", "3"],
+        "exclude each other",
+    ),
+    "half a workload": (["simulate", "--prompt-tokens", "3"], "go together"),
+    "closed loop of 0": (["simulate", "--concurrency", "0"], "concurrency(=0) must be > 0"),
+    "prefix caching": (["simulate", *SMALL, "--enable-prefix-caching"], "not simulated yet"),
+    "window": (["simulate", *SMALL, "--window", "5"], "window(='5') must be START:END"),
+    "unknown trace name": (["trace", "fetch", "azure"], "azure"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input_is_one_sentence(case: str) -> None:
+    arguments, sentence = WRONG[case]
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert sentence in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1, "one line"
+
+
+def test_empty_trace(tmp_path: Path) -> None:
+    path = tmp_path / "empty.jsonl"
+    path.write_text("", encoding="utf-8")
+    result = run("plan", "--trace", str(path))
+    assert result.exit_code == 2
+    assert "empty.jsonl holds no requests" in result.stderr
+
+
+def test_corrupt_config(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"model_type": "llama", "hidden_size":', encoding="utf-8")
+    result = run("memory", "--model", str(path))
+    assert result.exit_code == 2
+    assert "config.json" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["plan", "simulate"])
+def test_unwritable_folder_is_found_before_the_work(command: str, tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("not a folder", encoding="utf-8")
+    result = run(command, *SMALL, "--out", str(blocker / "report"))
+    assert result.exit_code == 2
+    assert "cannot be written" in result.stderr
+    assert blocker.read_text(encoding="utf-8") == "not a folder"
+
+
+def test_the_same_trace_in_two_formats_is_the_same_simulation(
+    shared_file: Callable[[str], Path], tmp_path: Path
+) -> None:
+    files = ["azure/AzureLLMInferenceTrace_conv.csv", "vidur/splitwise_conv.csv"]
+    summaries = [
+        loaded("simulate", "--trace", str(shared_file(f"traces/{name}")), "--max-requests", "2000")
+        for name in files
+    ]
+    assert summaries[0] == summaries[1]
+
+
+def test_version() -> None:
+    assert run("--version").stdout.startswith("kvsim 0.")

@@ -1,0 +1,36 @@
+"""The README's figures are those of this code, its commands exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _tool() -> ModuleType:
+    path = ROOT / "tests" / "benchmarks" / "readme.py"
+    spec = importlib.util.spec_from_file_location("readme_tool", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_figures_are_up_to_date() -> None:
+    stale = _tool().stale_blocks()
+    assert not stale, f"run tests/benchmarks/readme.py: {stale}"
+
+
+def test_files_that_it_names_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / target).exists(), target
+
+
+def test_no_machine_paths() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert not re.search(r"(/home|/root|/tmp|/work)/", text)
