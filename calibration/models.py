@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def _names() -> dict[str, str]:
     """Canonical names and aliases -> catalogue names."""
     names = {}
     for name, entry in _catalogue().items():
-        for alias in (name, *entry.get("aliases", ())):
+        hub_name = entry.get("hub_id", name).rsplit("/", 1)[-1]
+        for alias in (hub_name, *entry.get("aliases", ()), name):
             names[canonical(alias)] = name
     return names
 
@@ -69,7 +71,8 @@ def _catalogue_model(name: str) -> ModelSpec:
 
     entry = _catalogue()[name]
     source = f"catalogue: {entry['source']}"
-    return spec_from_config(entry["config"], name=name, source=source, where=f"catalogue {name}")
+    spec = spec_from_config(entry["config"], name=name, source=source, where=f"catalogue {name}")
+    return replace(spec, hub_id=entry.get("hub_id"))
 
 
 def _shortened(name: str) -> list[str]:

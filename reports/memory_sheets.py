@@ -99,7 +99,7 @@ def models_sheet(models: Sequence[ModelSpec]) -> Sheet:
         title="Models",
         columns=(
             "name",
-            "parameters, 1e9",
+            "1e9 parameters",
             "weights",
             "layers",
             "KV kinds",

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from .. import __version__
+from ..calibration.gpus import GPUSpec
 from ..sim.plan import Plan
 from . import words
 from .memory_sheets import pool_facts
@@ -115,7 +116,15 @@ def _configuration(plan: Plan) -> dict[str, str]:
         "scheduler": flags.scheduler,
         "trace": f"{plan.origin}, {words.count(len(plan.trace))} requests",
         "arrivals": plan.arrivals,
+        "price": _price(plan.gpu),
     }
+
+
+def _price(gpu: GPUSpec) -> str:
+    if gpu.price_usd_per_hour is None:
+        return "not known"
+    source = ", ".join(part for part in (gpu.price_date, gpu.price_source) if part)
+    return f"{gpu.price_usd_per_hour:.2f} USD per GPU and hour ({source})"
 
 
 def _skipped(plan: Plan) -> Sheet:

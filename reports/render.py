@@ -23,6 +23,7 @@ MAX_SVG_BYTES = 150_000
 _VARIABLES = {INK: "--ink", QUIET: "--quiet", GRID: "--grid", FREE: "--free"}
 _PROLOGUE = re.compile(r"^.*?(?=<svg )|<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
 _NAMESPACES = re.compile(r'\sxmlns(:\w+)?="[^"]*"')
+_IDS = re.compile(r'(\bid="|url\(#|href="#)([^")]+)("|\))')
 _PATH = re.compile(r'(?<= d=")[^"]+')
 _DECIMALS = re.compile(r"-?\d+(\.\d+)?")
 _FONT = re.compile(r"font-family: [^;\"]+;? ?|(font: [\d.]+px)[^;\"]*|(font: \w+ [\d.]+px)[^;\"]*")
@@ -56,8 +57,7 @@ def svg(picture: Picture) -> str:
     text = _NAMESPACES.sub("", _PROLOGUE.sub("", text)).replace("xlink:href", "href")
     text = _PATH.sub(lambda match: _shortened(match[0]), text)
     text = _FONT.sub(lambda match: _font(match[1] or match[2]), text)
-    text = re.sub(r'id="([^"]+)"', rf'id="{picture.name}-\1"', text)
-    text = re.sub(r"(url\(|href=\")#", rf"\1#{picture.name}-", text)
+    text = _renumbered(text, picture.name)
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     label = f'<svg role="img" aria-label="{_attribute(picture.alt)}" '
@@ -85,6 +85,17 @@ def _shortened(path: str) -> str:
         x, y = (y, words[index]) if not words[index].isalpha() else (x, y)
         index += 1
     return " ".join(short)
+
+
+def _renumbered(text: str, name: str) -> str:
+    """Ids ``<name>-1``, ``-2``, ...: unique on the page, and no hash of coordinates among them."""
+    numbers: dict[str, int] = {}
+
+    def number(match: re.Match[str]) -> str:
+        position = numbers.setdefault(match[2], len(numbers) + 1)
+        return f"{match[1]}{name}-{position}{match[3]}"
+
+    return _IDS.sub(number, text)
 
 
 def _font(font: str | None) -> str:

@@ -36,48 +36,57 @@ TIMES = {"ttft_s": "TTFT", "tpot_s": "TPOT", "itl_s": "ITL", "e2e_s": "E2E"}
 
 
 def candidate_sheet(plan: Plan) -> Sheet:
-    """A row per candidate, the paged one first; nothing abbreviated."""
+    """A row per candidate, the paged one first; nothing abbreviated, cost where it is known."""
+    priced = any(one.usd_per_million_output_tokens is not None for one in plan.candidates)
+    cost = ("USD per million tokens",) if priced else ()
+    columns = (
+        "allocator",
+        "running under backlog",
+        "by memory alone",
+        "output tokens/s under backlog",
+        *cost,
+        "running over the trace",
+        "TTFT p50",
+        "TTFT p95",
+        "TPOT p50",
+        "TPOT p95",
+        "output tokens/s",
+        "effective KV utilisation",
+        "preemptions",
+        "rejected",
+        "bound by",
+    )
     return Sheet(
-        title="Candidates on the trace and under backlog",
-        columns=(
-            "allocator",
-            "running under backlog",
-            "by memory alone",
-            "running over the trace",
-            "TTFT p50",
-            "TTFT p95",
-            "TPOT p50",
-            "TPOT p95",
-            "output tokens/s",
-            "under backlog, tokens/s",
-            "effective KV utilisation",
-            "preemptions",
-            "rejected",
-            "bound by",
-        ),
-        rows=tuple(_candidate_row(one) for one in plan.candidates),
-        text_columns=(0, 13),
+        title="Candidates under backlog and on the trace",
+        columns=columns,
+        rows=tuple(_candidate_row(one, priced) for one in plan.candidates),
+        text_columns=(0, len(columns) - 1),
     )
 
 
-def _candidate_row(one: Candidate) -> tuple[str, ...]:
+def _candidate_row(one: Candidate, priced: bool) -> tuple[str, ...]:
     summary, backlog = one.summary, one.backlog
     return (
         one.title,
         running(backlog),
         running(one.memory_backlog),
+        words.NONE if backlog is None else words.count(backlog.output_tokens_per_s),
+        *((_usd(one.usd_per_million_output_tokens),) if priced else ()),
         words.mean(summary.mean_running),
         words.seconds(summary.ttft_s.p50),
         words.seconds(summary.ttft_s.p95),
         words.seconds(summary.tpot_s.p50),
         words.seconds(summary.tpot_s.p95),
         words.count(summary.output_tokens_per_s),
-        words.NONE if backlog is None else words.count(backlog.output_tokens_per_s),
         words.share(summary.effective_kv_utilisation),
         words.count(summary.num_preemptions),
         words.count(summary.num_rejected),
         one.bound_by,
     )
+
+
+def _usd(value: float | None) -> str:
+    return words.NONE if value is None else words.number(value)
 
 
 def running(backlog: object) -> str:

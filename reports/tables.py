@@ -42,7 +42,8 @@ def sheet_table(sheet: Sheet) -> Table:
     table = _table(sheet.title)
     for index, column in enumerate(sheet.columns):
         text = index in sheet.text_columns
-        table.add_column(column, justify="left" if text else "right", no_wrap=index == 0)
+        heading = column if text else column.replace(" ", "\n")
+        table.add_column(heading, justify="left" if text else "right", no_wrap=index == 0)
     for index, row in enumerate(sheet.rows):
         table.add_row(*row, end_section=sheet.total_row and index == len(sheet.rows) - 2)
     return table

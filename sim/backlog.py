@@ -83,5 +83,5 @@ def window(result: Result) -> tuple[float, float, bool]:
 
 
 def _finish_times(result: Result) -> NDArray[np.float64]:
-    finish_s: NDArray[np.float64] = result.requests["finish_s"]
-    return finish_s[result.status == FINISHED]
+    finished: NDArray[np.float64] = result.requests["finish_s"][result.status == FINISHED]
+    return finished

@@ -195,8 +195,8 @@ class _Log:
     def __init__(self, case: Case) -> None:
         self.lines: list[Line] = []
         self._ids = case.trace.ids
-        self._block_size = case.header["block_size"]
-        self._usable = case.header["num_blocks"] - 1
+        self._block_size = int(case.header["block_size"])
+        self._usable = int(case.header["num_blocks"]) - 1
         simulate(
             case.trace,
             deployment=case.deployment,
@@ -266,5 +266,5 @@ def _prompt_tokens(row: Line) -> int:
         return len(row["prompt_token_ids"])
     if "prompt_ranges" in row:
         return sum(int(count) for _, count in row["prompt_ranges"])
-    chain: list[int] = row["hash_ids"]
-    return len(chain) * int(row.get("block_size", 512))
+    num_blocks = len(row["hash_ids"])
+    return num_blocks * int(row.get("block_size", 512))

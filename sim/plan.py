@@ -111,7 +111,7 @@ class Plan:
         """The command line that starts the server as planned."""
         flags = self.chosen.server.deployment
         words = [
-            f"vllm serve {self.model.name}",
+            f"vllm serve {self.model.hub_id or self.model.name}",
             f"--block-size {flags.block_size}",
             f"--gpu-memory-utilization {flags.gpu_memory_utilization:g}",
             f"--max-model-len {flags.max_model_len}",

@@ -45,8 +45,8 @@ def concurrency(plan: Plan) -> Picture:
         title="Requests running and waiting over the trace",
         caption="Means over 1/300 of the time each. Requests that run at the left, those "
         "that wait for memory or a seat at the right. An allocator whose right panel is flat "
-        "serves this trace without queueing. All panels share the time axis, each column one scale; a panel that goes on longer took "
-        "longer to finish.",
+        "serves this trace without queueing. All panels share the time axis, each column one "
+        "scale; a panel that goes on longer took longer to finish.",
         alt="Mean and peak of requests running, mean waiting: "
         + "; ".join(_words(one) for one in plan.candidates)
         + ".",

@@ -23,7 +23,7 @@ _LOG_FROM = 10.0
 def latency(plan: Plan) -> Picture:
     """TTFT, TPOT and E2E of the finished requests."""
     titles = [one.title for one in plan.candidates]
-    figure = new_figure(0.8 + len(PANELS) * (0.62 + 0.36 * len(titles)))
+    figure = new_figure(0.8 + len(PANELS) * (0.62 + 0.4 * len(titles)))
     panels = figure.subplots(len(PANELS), 1, squeeze=False)[:, 0]
     for axes, (name, title) in zip(panels, PANELS.items(), strict=True):
         rows = [_points(getattr(one.summary, name)) for one in plan.candidates]
@@ -77,7 +77,7 @@ def _mark(name: str) -> Line2D:
 
 def _panel(axes: Axes, rows: list[dict[str, float]]) -> None:
     for row, points in enumerate(rows):
-        y = row + 0.12
+        y = row + 0.16
         if points:
             axes.plot([min(points.values()), max(points.values())], [y, y], color=QUIET, lw=1.0)
         for name, value in points.items():

@@ -1,4 +1,4 @@
-"""A small real plan: 120 requests on a pool of 300 blocks, clock and seed fixed."""
+"""A small real plan: 120 requests on a pool of 800 blocks, clock and seed fixed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 
 from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.models import load_model
+from kvsim.reports.write import plan_files
 from kvsim.sim.plan import Plan, make_plan
 from kvsim.sim.server import resolve
+from kvsim.sim.summary import Quantiles
 from kvsim.traces.intake import Intake, take_in
 from kvsim.traces.trace import SkippedRow
 
@@ -23,7 +25,7 @@ def small_plan() -> Plan:
         model=load_model("llama-3.1-8b"),
         gpu=load_gpu("a100"),
         trace=taken.trace,
-        flags={"max_num_seqs": 24},
+        flags={"max_num_seqs": 16},
         step_cost_spec="affine:0.02,0.0001,0.0000001",
         num_gpu_blocks_override=800,
     )
@@ -33,6 +35,12 @@ def small_plan() -> Plan:
 @pytest.fixture(scope="session")
 def plan() -> Plan:
     return small_plan()
+
+
+@pytest.fixture(scope="session")
+def files(plan: Plan) -> dict[str, bytes]:
+    """The report of the small plan."""
+    return plan_files(plan)
 
 
 @pytest.fixture(scope="session")
@@ -71,9 +79,9 @@ def lopsided_plan(plan: Plan) -> Plan:
     return replace(plan, baselines=(none, *others))
 
 
-def _nothing(quantiles: object) -> object:
+def _nothing(quantiles: Quantiles) -> Quantiles:
     nan = float("nan")
-    return replace(quantiles, mean=nan, p50=nan, p90=nan, p95=nan, p99=nan)  # type: ignore[type-var]
+    return replace(quantiles, mean=nan, p50=nan, p90=nan, p95=nan, p99=nan)
 
 
 @pytest.fixture(scope="session")

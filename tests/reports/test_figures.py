@@ -1,4 +1,4 @@
-"""Figures hold what the plan holds; SVG and PNG of them are the same every time."""
+"""Figures hold what the plan holds; their drawings are well formed."""
 
 from __future__ import annotations
 
@@ -83,12 +83,11 @@ def test_shortened_paths_draw_the_same(pictures: dict[str, Picture]) -> None:
         assert all(-1 <= float(y) <= height + 1 for y in re.findall(r"V([-\d.]+)", path))
 
 
-def test_same_bytes_every_time(plan: Plan, pictures: dict[str, Picture]) -> None:
-    again = {picture.name: picture for picture in plan_pictures(plan)}
-    for name, picture in pictures.items():
-        assert svg(picture) == svg(again[name])
-        assert png(picture) == png(again[name])
+def test_png_of_every_figure(pictures: dict[str, Picture]) -> None:
+    for picture in pictures.values():
+        before = picture.figure.get_suptitle()
         assert png(picture).startswith(b"\x89PNG")
+        assert picture.figure.get_suptitle() == before == ""
 
 
 def test_a_baseline_that_runs_nothing_leaves_a_row(lopsided_plan: Plan) -> None:

@@ -50,10 +50,9 @@ def test_budget_table_names_every_line_and_the_total(plan: Plan) -> None:
 
 
 def test_pool_table_counts_requests_of_a_length(plan: Plan) -> None:
-    text = printed(tables.pool_table(plan.budget, [160]))
-    assert f"requests of 160 tokens    {plan.budget.requests_of(160)}" in text.replace(
-        "  ", " " * 2
-    )
+    lines = printed(tables.pool_table(plan.budget, [160])).splitlines()
+    row = next(line for line in lines if "requests of 160 tokens" in line)
+    assert row.split()[-1] == str(plan.budget.requests_of(160))
 
 
 def test_summary_table_has_times_rates_and_shares(plan: Plan) -> None:
@@ -71,10 +70,8 @@ def test_stats_table_flattens_groups(plan: Plan) -> None:
 
 
 def test_catalogues_fit() -> None:
-    gpus, models = (
-        printed(tables.gpus_table(known_gpus())),
-        printed(tables.models_table(known_models())),
-    )
+    gpus = printed(tables.gpus_table(known_gpus()))
+    models = printed(tables.models_table(known_models()))
     assert "a100-pcie" in gpus
     assert "llama-3.1-8b" in models
     assert "…" not in gpus + models

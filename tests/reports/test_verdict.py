@@ -15,7 +15,7 @@ def test_headline_prints_the_defaults_first(plan: Plan) -> None:
         "A100",
         "gpu_memory_utilization 0.92",
         "max_model_len 2048",
-        "max_num_seqs 24",
+        "max_num_seqs 16",
         "synthetic sharegpt",
         "poisson at 6/s",
         "affine, given by the user",
@@ -36,8 +36,8 @@ def test_answer_holds_the_ratios(plan: Plan) -> None:
 
 
 def test_verdict_names_the_limit(plan: Plan) -> None:
-    assert plan.chosen.bound_by == "max_num_seqs(=24)"
-    assert "max_num_seqs(=24) limits it" in verdict(plan)
+    assert plan.chosen.bound_by == "max_num_seqs(=16)"
+    assert "max_num_seqs(=16) limits it" in verdict(plan)
     assert "memory alone would hold" in verdict(plan)
 
 
