@@ -6,7 +6,7 @@ Only the drawings are taken over as they are, and they hold no such names.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -139,9 +139,10 @@ def _skipped(plan: Plan) -> Sheet:
 
 def _sources(plan: Plan) -> dict[str, str]:
     """Where each figure comes from; the memory lines carry theirs in their own table."""
-    sources = plan.chosen.summary.sources
-    return {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in sources.items()
-        if name != "memory"
-    }
+    shown: dict[str, str] = {}
+    for name, value in plan.chosen.summary.sources.items():
+        if isinstance(value, Mapping):
+            shown.update({f"{name}: {key}": str(part) for key, part in value.items()})
+        else:
+            shown[name] = str(value)
+    return {name: value for name, value in shown.items() if not name.startswith("memory: ")}

@@ -58,6 +58,7 @@ def _digest(data: bytes) -> str:
 
 def _download(name: str, url: str, size_bytes: int, progress: Progress | None) -> bytes:
     from http.client import HTTPException  # slow to import, and only needed here
+    from urllib.error import HTTPError
     from urllib.request import urlopen
 
     data = bytearray()
@@ -70,5 +71,7 @@ def _download(name: str, url: str, size_bytes: int, progress: Progress | None) -
                 if len(data) > size_bytes + _MAX_SURPLUS_BYTES:
                     raise ValueError(f"it is longer than the {size_bytes} bytes expected")
     except (OSError, HTTPException, ValueError) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it is the open reply of the server
         raise ValueError(f"{name} cannot be fetched from {url}: {error}.") from error
     return bytes(data)

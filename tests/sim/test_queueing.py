@@ -54,7 +54,7 @@ def test_many_seats_are_m_m_c(seats: int, load: float) -> None:
     A step costs 1 ms whatever runs in it and a geometric answer of mean 1000 tokens is 1 s long,
     so a seat serves exponentially, up to the step that an arrival may miss.
     """
-    step_s, mean_tokens, n = 1e-3, 1000, 40_000
+    step_s, mean_tokens, n = 1e-3, 1000, 25_000
     rng = np.random.default_rng(11)
     trace = Columns(
         arrival_s=poisson(seats * load / (step_s * mean_tokens), n, seed=13),
