@@ -22,6 +22,7 @@ class Backlog:
     """Means over the saturated window."""
 
     mean_running: float
+    peak_running: int
     requests_per_s: float
     output_tokens_per_s: float
     pool_share: PoolShare
@@ -53,6 +54,7 @@ def measure(result: Result) -> Backlog:
     shares = {name: float(segments[name] @ weight) * per_slot for name in CATEGORIES}
     return Backlog(
         mean_running=float(segments["num_running"] @ weight) / length_s,
+        peak_running=int(segments["num_running"].max()),
         requests_per_s=int(inside.sum()) / length_s,
         output_tokens_per_s=int(output[inside].sum()) / length_s,
         pool_share=PoolShare(**shares),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from shlex import quote
 
 import numpy as np
 
@@ -63,10 +64,15 @@ class Candidate:
         """What limits the requests that run at once under backlog."""
         if self.backlog is None:
             return "no request fits"
-        seats = self.server.deployment.limits.seats
-        if self.backlog.mean_running > 0.98 * seats:
-            return f"max_num_seqs(={seats})"
+        if self.bound_by_seats:
+            return f"max_num_seqs(={self.server.deployment.limits.seats})"
         return "KV memory" if self.backlog.saturated else "the number of requests"
+
+    @property
+    def bound_by_seats(self) -> bool:
+        """Whether ``max_num_seqs`` is what limits the requests that run at once."""
+        seats = self.server.deployment.limits.seats
+        return self.backlog is not None and self.backlog.mean_running > 0.98 * seats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +117,7 @@ class Plan:
         """The command line that starts the server as planned."""
         flags = self.chosen.server.deployment
         words = [
-            f"vllm serve {self.model.hub_id or self.model.name}",
+            f"vllm serve {quote(self.model.hub_id or self.model.name)}",
             f"--block-size {flags.block_size}",
             f"--gpu-memory-utilization {flags.gpu_memory_utilization:g}",
             f"--max-model-len {flags.max_model_len}",
@@ -218,19 +224,21 @@ def _candidate(
         return Candidate(
             server=server, summary=summary, result=result, backlog=None, memory_backlog=None
         )
-    lifted = server.with_flags(max_num_seqs=_MAX_BACKLOG, max_num_active_seqs=None)
+    backlog = memory_backlog = _backlog(server, trace, f"{title}: backlog", report)
+    if backlog.peak_running >= server.deployment.limits.seats:
+        lifted = server.with_flags(max_num_seqs=_MAX_BACKLOG, max_num_active_seqs=None)
+        memory_backlog = _backlog(lifted, trace, f"{title}: backlog, memory alone", report)
     return Candidate(
         server=server,
         summary=summary,
         result=result,
-        backlog=_backlog(server, trace, f"{title}: backlog", report),
-        memory_backlog=_backlog(lifted, trace, f"{title}: backlog, memory alone", report),
+        backlog=backlog,
+        memory_backlog=memory_backlog,
     )
 
 
 def _backlog(server: Server, trace: Trace, title: str, report: Report | None) -> Backlog:
-    seats = min(server.deployment.limits.seats, _most_at_once(server, trace))
-    wanted = min(max(_TURNOVERS * seats, _MIN_BACKLOG), _MAX_BACKLOG)
+    wanted = min(max(_TURNOVERS * _most_at_once(server, trace), _MIN_BACKLOG), _MAX_BACKLOG)
     result, _ = simulate_server(server, trace=repeated(trace, wanted), title=title, report=report)
     return measure(result)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from math import isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,11 +207,11 @@ def reject_reasons(result: Result) -> dict[str, int]:
 
 
 def plain(value: object) -> object:
-    """JSON values only: nine significant digits, NaN as None."""
+    """JSON values only: nine significant digits, NaN and infinity as None."""
     if isinstance(value, bool | str | int) or value is None:
         return value
     if isinstance(value, float):
-        return None if value != value else float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
+        return float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

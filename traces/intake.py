@@ -121,9 +121,7 @@ def take_in(intake: Intake) -> Taken:
 def with_poisson(taken: Taken, *, rate_per_s: float, seed: int, why: str) -> Taken:
     """The same requests with Poisson arrivals at this rate."""
     rng = _arrival_stream(seed)
-    times = arrival_times(
-        taken.trace.num_roots, process="poisson", rate_per_s=rate_per_s, rng=rng
-    )
+    times = arrival_times(taken.trace.num_roots, process="poisson", rate_per_s=rate_per_s, rng=rng)
     words = f"Poisson at {rate_per_s:.4g}/s ({why}), seed {seed}"
     return replace(taken, trace=taken.trace.with_arrivals(times), arrivals=words)
 

@@ -33,7 +33,7 @@ _WIDE_ENOUGH = 0.07
 def pool_shares(plan: Plan) -> Picture:
     """Time-weighted shares under backlog; with max_num_seqs lifted too where that is the limit."""
     panels = {"flags as given": [_shares(one.backlog) for one in plan.candidates]}
-    if any(one.bound_by.startswith("max_num_seqs") for one in plan.candidates):
+    if any(one.bound_by_seats for one in plan.candidates):
         alone = [_shares(one.memory_backlog) for one in plan.candidates]
         panels["memory alone (max_num_seqs lifted)"] = alone
     titles = [one.title for one in plan.candidates]
