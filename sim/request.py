@@ -9,8 +9,8 @@ class Request:
     """A request's lengths, its progress and the times at which things happened to it.
 
     *Known* tokens are the prompt and the outputs received so far. *Computed* tokens have their KV
-    in the cache. While a request decodes, each step computes its last known token and adds one; nobody
-    touches it: known is ``base + batch.step`` and its end is known from the start (see
+    in the cache. While a request decodes, each step computes its last known token and adds one;
+    nobody touches it: known is ``base + batch.step`` and its end is known from the start (see
     :class:`~kvsim.sim.batch.RunningBatch`). At any other time ``known`` and ``computed`` hold.
     """
 

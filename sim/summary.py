@@ -2,8 +2,8 @@
 
 Times are seconds; percentiles of requests are numpy's linear ones. Inter-token times are weighted
 by the tokens they belong to and their percentiles are values that occurred (inverted CDF). Shares
-of the pool are weighted by time: over the makespan in ``pool_share``, over the time in which anything
-waits or runs in ``effective_kv_utilisation``.
+of the pool are weighted by time: over the makespan in ``pool_share``, over the time in which
+anything waits or runs in ``effective_kv_utilisation``.
 """
 
 from __future__ import annotations
