@@ -141,7 +141,7 @@ def simulate(
     typer.echo(server.setting + ".")
     typer.echo(f"Trace: {taken.origin}, {len(taken.trace)} requests; {taken.arrivals}.")
     _print(tables.summary_table(summary))
-    left_out = ignored(taken.trace, concurrency=traced["concurrency"])
+    left_out = ignored(taken.trace, server.deployment, concurrency=traced["concurrency"])
     _print_notes(taken.trace, (*taken.trace.notes, *server.notes, *left_out))
     if out is not None:
         typer.echo(f"Wrote {out}: {', '.join(path.name for path in paths)}")
@@ -200,6 +200,27 @@ def models(as_json: JsonFlag = False) -> None:
 
     known = known_models()
     _print_json(models_json(known)) if as_json else _print(tables.models_table(known))
+
+
+@app.command()
+@with_groups()
+def conform(
+    files: Annotated[list[str], typer.Argument(help="Step logs (.jsonl.gz) of the real engine.")],
+    traces: Annotated[
+        str | None, typer.Option(help="Folder of their traces [default: beside them].")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Replay step logs of the real scheduler; exit code 1 where a step differs."""
+    from .sim.conformance import compare_files
+
+    outcomes = compare_files([Path(file) for file in files], traces)
+    if as_json:
+        _print_json([outcome.to_json() for outcome in outcomes])
+    else:
+        typer.echo("\n".join(str(outcome) for outcome in outcomes))
+    if any(outcome.differs for outcome in outcomes):
+        raise typer.Exit(code=1)
 
 
 @trace_app.command()

@@ -177,6 +177,7 @@ def engine_options(
     enable_chunked_prefill: Annotated[
         bool, _option(_ENGINE, "Split long prompts over steps.")
     ] = True,
+    scheduling_policy: Annotated[str, _option(_ENGINE, "fcfs or priority.")] = "fcfs",
     max_num_active_seqs: Annotated[int | None, _option(_ENGINE, "Seats in use.")] = None,
     long_prefill_token_threshold: Annotated[
         int, _option(_ENGINE, "Most tokens of one prompt per step; 0 = no limit.")

@@ -45,8 +45,15 @@ class CaseTrace:
     arrival_s: NDArray[np.float64]
     prompt_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
+    priority: NDArray[np.int64]
     parent: None = None
     delay_s: None = None
+
+    @property
+    def tie_rank(self) -> list[int]:
+        """Order of the ids as strings, which decides full ties."""
+        order = {identifier: rank for rank, identifier in enumerate(sorted(self.ids))}
+        return [order[identifier] for identifier in self.ids]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +73,6 @@ class Case:
         return (
             not header["prefix_caching"]
             and not header["async_scheduling"]
-            and header["policy"] == "fcfs"
             and header["kv_spec"] == "full"
         )
 
@@ -83,6 +89,7 @@ class Case:
             enable_chunked_prefill=header["chunked_prefill"],
             long_prefill_token_threshold=header["long_prefill_token_threshold"],
             prefill_schedule_interval=header["prefill_schedule_interval"],
+            scheduling_policy=header["policy"],
             watermark=header["watermark"],
             scheduler_reserve_full_isl=header["reserve_full_isl"],
             on_impossible="stall",
@@ -113,19 +120,69 @@ class Difference:
         )
 
 
-def load_case(path: Path, trace_directory: Path) -> Case:
-    """Read a step log and its trace.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of comparing one step log."""
+
+    name: str
+    num_steps: int
+    supported: bool
+    difference: Difference | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether a step differs, or nothing could be compared."""
+        return not self.supported or self.difference is not None
+
+    def __str__(self) -> str:
+        if not self.supported:
+            return f"{self.name}: not compared, its header switches on what kvsim has not"
+        if self.difference is not None:
+            return f"{self.name}: {self.difference}"
+        return f"{self.name}: all {self.num_steps} steps match"
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values."""
+        return {
+            "name": self.name,
+            "num_steps": self.num_steps,
+            "supported": self.supported,
+            "difference": None if self.difference is None else str(self.difference),
+        }
+
+
+def compare_files(paths: Sequence[Path], trace_directory: str | None = None) -> list[Outcome]:
+    """Replay step logs.
 
     Raises:
-        ValueError: the trace is missing or is not the one that was recorded.
+        ValueError: a file that is no step log, or a trace that is missing or another one.
     """
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file]
+    outcomes = []
+    for path in paths:
+        case = load_case(path, None if trace_directory is None else Path(trace_directory))
+        outcomes.append(
+            Outcome(
+                name=case.name,
+                num_steps=len(case.steps),
+                supported=case.supported,
+                difference=first_difference(case) if case.supported else None,
+            )
+        )
+    return outcomes
+
+
+def load_case(path: Path, trace_directory: Path | None = None) -> Case:
+    """Read a step log and its trace.
+
+    The trace that the header names is looked for in ``trace_directory``, or else beside the log, in
+    ``traces/`` and in ``../traces/``, plain or gzipped.
+
+    Raises:
+        ValueError: the file is no step log; the trace is missing or not the one recorded.
+    """
+    lines = _read_log(path)
     header = lines[0]["header"]
-    trace_path = trace_directory / f"{header['trace']}.gz"
-    if not trace_path.exists():
-        raise ValueError(f"trace(={header['trace']!r}) of {path.name} is not in its traces folder.")
-    data = gzip.decompress(trace_path.read_bytes())
+    data = _unpacked(_find_trace(path, header["trace"], trace_directory))
     if hashlib.sha256(data).hexdigest() != header["trace_sha256"]:
         raise ValueError(f"trace(={header['trace']!r}) is not the one that {path.name} recorded.")
     return Case(
@@ -144,6 +201,7 @@ def replay(case: Case, *, exact_steps: bool = False) -> Result:
         deployment=case.deployment,
         cost=case.cost,
         num_gpu_blocks=case.header["num_blocks"],
+        tie_rank=case.trace.tie_rank,
         exact_steps=exact_steps,
     )
 
@@ -202,6 +260,7 @@ class _Log:
             deployment=case.deployment,
             cost=case.cost,
             num_gpu_blocks=case.header["num_blocks"],
+            tie_rank=case.trace.tie_rank,
             log_step=self._log,
         )
 
@@ -236,6 +295,30 @@ class _Log:
         return ["f", identifier, tokens] if kind == "f" else ["p", identifier]
 
 
+def _read_log(path: Path) -> list[Line]:
+    try:
+        lines = [json.loads(line) for line in _unpacked(path).decode().splitlines()]
+    except (OSError, EOFError, ValueError) as error:
+        raise ValueError(f"{path.name} is no step log: {error}.") from error
+    if len(lines) < 2 or "header" not in lines[0] or "summary" not in lines[-1]:
+        raise ValueError(f"{path.name} is no step log: it needs a header and a summary line.")
+    return lines
+
+
+def _unpacked(path: Path) -> bytes:
+    data = path.read_bytes()
+    return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+
+
+def _find_trace(log: Path, name: str, directory: Path | None) -> Path:
+    folders = [log.parent, log.parent / "traces", log.parent.parent / "traces"]
+    for folder in folders if directory is None else [directory]:
+        for candidate in (folder / name, folder / f"{name}.gz"):
+            if candidate.is_file():
+                return candidate
+    raise ValueError(f"trace(={name!r}) of {log.name} is not beside it, in traces/ or ../traces/.")
+
+
 def _differ(recorded: Line, simulated: Line, key: str) -> bool:
     ours = simulated[key]
     theirs: Any = recorded.get(key, [] if isinstance(ours, list) else None)
@@ -256,6 +339,7 @@ def _read_trace(rows: Sequence[Line]) -> CaseTrace:
         arrival_s=np.array([row["arrival_s"] for row in rows], dtype=np.float64),
         prompt_tokens=np.array([_prompt_tokens(row) for row in rows], dtype=np.int64),
         output_tokens=np.array([row["output_tokens"] for row in rows], dtype=np.int64),
+        priority=np.array([row.get("priority", 0) for row in rows], dtype=np.int64),
     )
 
 

@@ -42,6 +42,7 @@ class Deployment:
     max_num_active_seqs: int | None = None
     long_prefill_token_threshold: int = 0
     prefill_schedule_interval: int = 1
+    scheduling_policy: str = "fcfs"
     watermark: float = 0.0
     scheduler_reserve_full_isl: bool = True
     enforce_eager: bool = False
@@ -87,6 +88,7 @@ class Deployment:
             enable_chunked_prefill=self.enable_chunked_prefill,
             long_prefill_token_threshold=self.long_prefill_token_threshold,
             prefill_schedule_interval=self.prefill_schedule_interval,
+            scheduling_policy=self.scheduling_policy,
         )
 
     @property

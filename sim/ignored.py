@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..traces import Trace
+from .deployment import Deployment
 
 
-def ignored(trace: Trace, *, concurrency: int | None = None) -> tuple[str, ...]:
+def ignored(
+    trace: Trace, deployment: Deployment, *, concurrency: int | None = None
+) -> tuple[str, ...]:
     """One sentence for each thing that is left out."""
     notes = []
     several = 0 if trace.num_samples is None else int((trace.num_samples > 1).sum())
@@ -17,8 +22,9 @@ def ignored(trace: Trace, *, concurrency: int | None = None) -> tuple[str, ...]:
         )
     if trace.hash_ids is not None and len(trace.hash_ids):
         notes.append("The trace's prefix ids are not used: prefix caching is not simulated yet.")
-    if trace.priority is not None and len(set(trace.priority.tolist())) > 1:
-        notes.append("The trace's priorities are not used: requests are served in order.")
+    by_priority = deployment.scheduling_policy == "priority"
+    if not by_priority and trace.priority is not None and np.ptp(trace.priority) > 0:
+        notes.append("The trace's priorities are not used: scheduling_policy is fcfs.")
     if concurrency is not None and trace.parent is not None and (trace.parent >= 0).any():
         notes.append("In a closed loop the clients take turns of sessions as they come.")
     return tuple(notes)

@@ -183,6 +183,7 @@ def make_plan(
         flags = {"reservation": reservation, "placement": placement}
         servers.append(server.with_flags(allocator="contiguous", **flags))
     trace = taken.trace
+    left_out = ignored(trace, server.deployment, concurrency=concurrency)
     chosen, *others = [_candidate(one, trace, concurrency, report) for one in servers]
     if chosen.backlog is None:
         raise ValueError(
@@ -199,7 +200,7 @@ def make_plan(
         chosen=chosen,
         baselines=tuple(others),
         assumptions=_assumptions(server),
-        notes=(*server.notes, *trace.notes, *ignored(trace, concurrency=concurrency)),
+        notes=(*server.notes, *trace.notes, *left_out),
     )
 
 

@@ -29,6 +29,7 @@ class Request:
         "known",
         "kv_tokens",
         "num_preemptions",
+        "priority",
         "prompt_tokens",
         "queued_ns",
         "reject_reason",
@@ -36,16 +37,27 @@ class Request:
         "scheduled_ns",
         "sequence",
         "silent_since_ns",
+        "tie_rank",
         "total_tokens",
         "waited_ns",
         "wasted_tokens",
     )
 
     def __init__(
-        self, *, index: int, prompt_tokens: int, output_tokens: int, arrival_ns: float = 0.0
+        self,
+        *,
+        index: int,
+        prompt_tokens: int,
+        output_tokens: int,
+        arrival_ns: float = 0.0,
+        priority: int = 0,
     ) -> None:
         self.index = index
         """Row in the trace."""
+        self.priority = priority
+        """Smaller is more urgent."""
+        self.tie_rank = index
+        """Order among requests of one priority and arrival time: that of their ids."""
         self.prompt_tokens = prompt_tokens
         self.total_tokens = prompt_tokens + output_tokens
         """Prompt and outputs at the end."""

@@ -6,7 +6,7 @@ or, with ``concurrency``, whenever one of so many clients is free (closed loop).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -43,6 +43,8 @@ class Arrivals(Protocol):
     def parent(self) -> NDArray[np.int64] | None: ...
     @property
     def delay_s(self) -> NDArray[np.float64] | None: ...
+    @property
+    def priority(self) -> NDArray[np.int64] | None: ...
 
 
 def simulate(
@@ -54,6 +56,7 @@ def simulate(
     concurrency: int | None = None,
     exact_steps: bool = False,
     check: bool = False,
+    tie_rank: Sequence[int] | None = None,
     log_step: StepLog | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -69,6 +72,7 @@ def simulate(
             last one is answered; the trace's times are not used.
         exact_steps: one engine step at a time: slower, same result.
         check: verify the allocator's ledger at every event.
+        tie_rank: order among requests of one priority and arrival time; by default the trace's.
         log_step: called after each step; implies ``exact_steps``.
         progress: told how many requests are done.
 
@@ -83,6 +87,7 @@ def simulate(
         raise ValueError("trace has lengths only: give an arrival process, a rate or concurrency.")
     run = _Run(
         trace,
+        tie_rank=tie_rank,
         deployment=deployment,
         cost=cost,
         allocator=make_allocator(deployment, num_gpu_blocks),
@@ -118,6 +123,7 @@ class _Run:
         self,
         trace: Arrivals,
         *,
+        tie_rank: Sequence[int] | None,
         deployment: Deployment,
         cost: StepCost,
         allocator: Allocator,
@@ -132,6 +138,8 @@ class _Run:
         self.recorder = Recorder()
         self.num_length_capped = 0
         self.requests = self._make_requests(trace)
+        for request, rank in zip(self.requests, tie_rank or (), strict=False):
+            request.tie_rank = rank
         self.trace = trace
         batch = RunningBatch()
         self.scheduler = SCHEDULERS[deployment.scheduler](
@@ -194,12 +202,16 @@ class _Run:
     def _make_requests(self, trace: Arrivals) -> list[Request]:
         longest = self.deployment.max_model_len
         requests = []
-        lengths = zip(trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), strict=True)
-        for index, (prompt, output) in enumerate(lengths):
+        prompts, outputs = trace.prompt_tokens.tolist(), trace.output_tokens.tolist()
+        urgency = [0] * len(prompts) if trace.priority is None else trace.priority.tolist()
+        rows = zip(prompts, outputs, urgency, strict=True)
+        for index, (prompt, output, priority) in enumerate(rows):
             if prompt < longest < prompt + output:
                 output = longest - prompt  # the engine stops there
                 self.num_length_capped += 1
-            requests.append(Request(index=index, prompt_tokens=prompt, output_tokens=output))
+            requests.append(
+                Request(index=index, prompt_tokens=prompt, output_tokens=output, priority=priority)
+            )
         return requests
 
     def _feed(self, order: list[int], times_ns: list[float]) -> Generator[Event, None, None]:

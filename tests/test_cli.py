@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ COMMANDS = [
     ["memory"],
     ["gpus"],
     ["models"],
+    ["conform"],
     ["trace"],
     ["trace", "stats"],
     ["trace", "generate"],
@@ -263,3 +265,32 @@ def test_the_same_trace_in_two_formats_is_the_same_simulation(
 
 def test_version() -> None:
     assert run("--version").stdout.startswith("kvsim 0.")
+
+
+GOLDEN = Path(__file__).resolve().parent / "golden" / "steps"
+
+
+def test_conform() -> None:
+    same = run("conform", str(GOLDEN / "01_tiny.jsonl.gz"))
+    assert (same.exit_code, same.stdout) == (0, "01_tiny: all 186 steps match\n")
+    other = run("conform", str(GOLDEN / "01_tiny.jsonl.gz"), str(GOLDEN / "01_tiny_pc.jsonl.gz"))
+    assert other.exit_code == 1
+    assert "01_tiny_pc: not compared" in other.stdout
+
+
+def test_conform_shows_the_first_step_that_differs(tmp_path: Path) -> None:
+    text = gzip.decompress((GOLDEN / "02_tight.jsonl.gz").read_bytes()).decode()
+    log = tmp_path / "changed.jsonl"
+    log.write_text(text.replace('"num_blocks":150', '"num_blocks":149'), encoding="utf-8")
+    result = run("conform", str(log), "--traces", str(GOLDEN.parent / "traces"))
+    assert result.exit_code == 1
+    assert "changed.jsonl: step 0 differs in free" in result.stdout
+    assert "recorded  132\n  simulated 131" in result.stdout
+
+
+def test_conform_without_its_trace(tmp_path: Path) -> None:
+    log = tmp_path / "lonely.jsonl.gz"
+    log.write_bytes((GOLDEN / "01_tiny.jsonl.gz").read_bytes())
+    result = run("conform", str(log))
+    assert result.exit_code == 2
+    assert "trace(='tiny.jsonl') of lonely.jsonl.gz is not beside it" in result.stderr

@@ -9,15 +9,16 @@ at those that need memory, where that gives the same decisions as walking over a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
+from ...calibration.names import unknown_name
 from ...calibration.step_cost import Batch
 from ..allocators import Allocator
 from ..batch import RunningBatch
 from ..request import Request
+from .queue import QUEUES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class SchedulerLimits:
     """The engine's limits, under vLLM's names.
 
     Raises:
-        ValueError: a limit below 1.
+        ValueError: a limit below 1, or an unknown policy.
     """
 
     max_num_seqs: int
@@ -34,8 +35,11 @@ class SchedulerLimits:
     enable_chunked_prefill: bool = True
     long_prefill_token_threshold: int = 0
     prefill_schedule_interval: int = 1
+    scheduling_policy: str = "fcfs"
 
     def __post_init__(self) -> None:
+        if self.scheduling_policy not in QUEUES:
+            raise unknown_name(self.scheduling_policy, QUEUES, field="scheduling_policy")
         for name in ("max_num_seqs", "max_num_batched_tokens", "prefill_schedule_interval"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}(={getattr(self, name)}) must be > 0.")
@@ -65,10 +69,19 @@ class Step:
     resumed: list[Request] = field(default_factory=list)
     """Decoding requests that got a token again after they were held back."""
     preempted: list[Request] = field(default_factory=list)
+    in_bulk: bool = False
+    """All decoding requests were given their token before the walk."""
+    returned_tokens: int = 0
+    """Tokens of this step that preempted requests had been given: back to the budget."""
     order: list[tuple[Request, int, int]] | None = None
     """``(request, tokens, computed before)`` in scheduling order, where a log is kept."""
     events: list[tuple[str, Request, int, list[int]]] | None = None
     """``a`` took blocks, ``f`` failed to, ``p`` was preempted; with tokens and block ids."""
+
+    def take_returned(self) -> int:
+        """Tokens that came back since this was last asked."""
+        tokens, self.returned_tokens = self.returned_tokens, 0
+        return tokens
 
 
 class Scheduler(ABC):
@@ -94,7 +107,7 @@ class Scheduler(ABC):
         self.allocator = allocator
         self.batch = batch
         self.limits = limits
-        self.waiting: deque[Request] = deque()
+        self.waiting = QUEUES[limits.scheduling_policy]()
         self.blocked = False
         """The head of the queue was refused for want of memory when last asked."""
         self.held_tokens = 0
@@ -118,12 +131,12 @@ class Scheduler(ABC):
 
     def has_work(self) -> bool:
         """Whether anything waits or runs."""
-        return bool(self.waiting or self.batch.requests)
+        return bool(self.waiting) or bool(self.batch.requests)
 
     def add(self, request: Request) -> bool:
         """Queue an arrival; True if the coming steps may change because of it."""
-        self.waiting.append(request)
-        return len(self.waiting) == 1 and len(self.batch.requests) < self.limits.seats
+        self.waiting.add(request)
+        return self.waiting.head() is request and len(self.batch.requests) < self.limits.seats
 
     def only_decodes(self) -> bool:
         """Whether the next step, and those after it until something happens, only decode."""
@@ -181,13 +194,19 @@ class Scheduler(ABC):
         return [*allocator.needers(batch.step), *batch.prefills]
 
     def _make_room(self, request: Request, tokens: int, step: Step, now_ns: float) -> bool:
-        """Room for so many tokens in all, preempting the last admitted while there is none."""
+        """Room for so many tokens in all, preempting others, at last itself, while there is none.
+
+        First come first served preempts the most recently admitted; by priority the least urgent,
+        the latest to arrive, the first in running order (``golden/RULES.md`` 3.5).
+        """
         before = len(request.blocks)
         new = 1 if request.decoding else tokens - request.computed
         while not self.allocator.extend(request, tokens):
-            victim = self.batch.last()
+            victim = self._victim()
             if step.events is not None:
                 step.events += [("f", request, new, []), ("p", victim, 0, [])]
+            if victim.sequence < request.sequence or (step.in_bulk and victim.decoding):
+                self._undo(victim, step)
             self._preempt(victim, now_ns)
             step.preempted.append(victim)
             if victim is request:
@@ -195,6 +214,20 @@ class Scheduler(ABC):
         if step.events is not None and len(request.blocks) > before:
             step.events.append(("a", request, new, request.blocks[before:]))
         return True
+
+    def _victim(self) -> Request:
+        if self.limits.scheduling_policy == "fcfs":
+            return self.batch.last()
+        return max(self.batch.requests, key=lambda one: (one.priority, one.arrival_ns))
+
+    def _undo(self, victim: Request, step: Step) -> None:
+        """A request that already has its tokens of this step loses them."""
+        given = [tokens for request, tokens in step.chunks if request is victim]
+        step.returned_tokens += sum(given) if not victim.decoding else 1
+        step.chunks = [chunk for chunk in step.chunks if chunk[0] is not victim]
+        step.resumed = [request for request in step.resumed if request is not victim]
+        if step.order is not None:
+            step.order = [entry for entry in step.order if entry[0] is not victim]
 
     def _preempt(self, request: Request, now_ns: float) -> None:
         """Free everything at once; outputs are kept; to the front of the queue (recompute)."""
@@ -206,7 +239,7 @@ class Scheduler(ABC):
         request.queued_ns = now_ns
         if request.known > request.prompt_tokens and request.silent_since_ns < 0:
             request.silent_since_ns = now_ns
-        self.waiting.appendleft(request)
+        self.waiting.put_back(request)
 
     def _leave(self, request: Request) -> None:
         self._held_back.pop(request, None)
@@ -244,7 +277,7 @@ class Scheduler(ABC):
 
     def _take_head(self, tokens: int, step: Step, now_ns: float) -> None:
         """Admit the head of the queue with so many tokens, which :meth:`_ask` said would fit."""
-        request = self.waiting.popleft()
+        request = self.waiting.pop()
         self.allocator.admit(request, tokens)
         if step.events is not None:
             step.events.append(("a", request, tokens, list(request.blocks)))

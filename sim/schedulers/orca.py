@@ -26,7 +26,7 @@ class OrcaScheduler(Scheduler):
 
     def could_admit(self) -> bool:
         self.blocked = False
-        return self._may_admit() and self._ask(self.waiting[0], self.waiting[0].known)
+        return self._may_admit() and self._ask(self.waiting.head(), self.waiting.head().known)
 
     def _may_admit(self) -> bool:
         return bool(self.waiting) and len(self.batch.requests) < self.limits.seats
@@ -44,7 +44,7 @@ class OrcaScheduler(Scheduler):
         self.blocked = False
         budget = self.limits.max_num_batched_tokens
         while self._may_admit():
-            head = self.waiting[0]
+            head = self.waiting.head()
             if head.known > budget and step.chunks:
                 return True
             if not self._ask(head, head.known):

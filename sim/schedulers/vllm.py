@@ -64,7 +64,7 @@ class VllmScheduler(Scheduler):
         budget = self.limits.max_num_batched_tokens - self.batch.num_decodes
         tokens = self._head_tokens(budget, self._cap(len(self.batch.requests) + len(self.waiting)))
         self.blocked = False
-        return tokens > 0 and self._ask(self.waiting[0], tokens)
+        return tokens > 0 and self._ask(self.waiting.head(), tokens)
 
     def _cap(self, queued: int) -> int:
         """Most tokens a prefill gets in one step; a lone request is not capped."""
@@ -85,7 +85,7 @@ class VllmScheduler(Scheduler):
         """Give the running requests their tokens; returns what is left of the budget."""
         batch, requests = self.batch, self.batch.requests
         budget = self.limits.max_num_batched_tokens
-        in_bulk = budget >= batch.num_decodes and self._in_bulk()
+        in_bulk = step.in_bulk = budget >= batch.num_decodes and self._in_bulk()
         decode_tokens = 0 if in_bulk else 1
         if in_bulk:
             budget -= batch.num_decodes
@@ -98,17 +98,19 @@ class VllmScheduler(Scheduler):
                 elif self._make_room(request, request.known_at(batch.step), step, now_ns):
                     budget -= decode_tokens
                     self._give_decode(request, step)
+                budget += step.take_returned()
             elif not held and budget > 0:
                 tokens = min(request.known - request.computed, cap, budget)
                 if self._make_room(request, request.computed + tokens, step, now_ns):
                     budget -= tokens
                     self._give(request, tokens, step)
+                budget += step.take_returned()
         return budget
 
     def _admit(self, step: Step, budget: int, now_ns: float, *, cap: int, held: bool) -> None:
         self.blocked = False
         while tokens := self._head_tokens(budget, cap):
-            head = self.waiting[0]
+            head = self.waiting.head()
             if held and head.known > 1:
                 return
             if not self._ask(head, tokens):
@@ -122,7 +124,7 @@ class VllmScheduler(Scheduler):
         """Tokens that the head of the queue would get; 0 if no seat or budget is left for it."""
         if not self.waiting or budget <= 0 or len(self.batch.requests) >= self.limits.seats:
             return 0
-        tokens = min(self.waiting[0].known, cap)
+        tokens = min(self.waiting.head().known, cap)
         if tokens > budget and not self.limits.enable_chunked_prefill:
             return 0
         return min(tokens, budget)

@@ -11,13 +11,12 @@ from kvsim.sim.conformance import Case, first_difference, load_case, per_request
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 SHARED_ONLY = "07_poisson"  # too large to be committed
-NUM_SUPPORTED = 25
-"""Of the 71 cases: prefix caching off, synchronous, first come first served, full attention."""
+NUM_SUPPORTED = 29
+"""Of the 71 cases: prefix caching off, synchronous, full attention."""
 
 
 def _supported() -> list[Case]:
-    paths = sorted((GOLDEN / "steps").glob("*.jsonl.gz"))
-    cases = [load_case(path, GOLDEN / "traces") for path in paths]
+    cases = [load_case(path) for path in sorted((GOLDEN / "steps").glob("*.jsonl.gz"))]
     return [case for case in cases if case.supported]
 
 

@@ -22,6 +22,7 @@ class Columns:
     output_tokens: NDArray[np.int64]
     parent: NDArray[np.int64] | None = None
     delay_s: NDArray[np.float64] | None = None
+    priority: NDArray[np.int64] | None = None
 
 
 class BendingCost(StepCost):
@@ -88,6 +89,7 @@ def traces(draw: st.DrawFn, *, most: int = 25, longest: int = 120) -> Columns:
         output_tokens=np.array(draw(lengths)),
         parent=parent,
         delay_s=delay_s,
+        priority=np.array(draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))),
     )
 
 
@@ -110,6 +112,7 @@ def deployments(
         enable_chunked_prefill=draw(st.booleans()) or scheduler != "vllm",
         long_prefill_token_threshold=draw(st.sampled_from([0, 0, 16])),
         prefill_schedule_interval=draw(st.sampled_from([1, 1, 3])),
+        scheduling_policy=draw(st.sampled_from(["fcfs", "fcfs", "priority"])),
         watermark=draw(st.sampled_from([0.0, 0.0, 0.1])),
         scheduler_reserve_full_isl=draw(st.booleans()),
     )
