@@ -22,7 +22,7 @@ class AffineCost(StepCost):
     """Seconds: ``base_s + per_scheduled_token_s * tokens + per_context_token_s * contexts``.
 
     Raises:
-        ValueError: a coefficient is negative or not finite, or all three are zero.
+        ValueError: a coefficient is negative or not finite, or a step may take no time.
     """
 
     base_s: float
@@ -38,8 +38,11 @@ class AffineCost(StepCost):
         for name, value in zip(names, coefficients, strict=True):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name}(={value}) must be finite and >= 0.")
-        if not any(coefficients):
-            raise ValueError("base_s(=0.0) must be > 0 where the other two coefficients are 0.")
+        if not self.base_s + self.per_scheduled_token_s > 0:
+            raise ValueError(
+                f"base_s(={self.base_s}) or per_scheduled_token_s(={self.per_scheduled_token_s}) "
+                "must be > 0: a step takes time."
+            )
         a, b, c = (_whole(x * NS_PER_S) for x in coefficients)
         object.__setattr__(self, "_ns", (a, b, c))
 

@@ -31,6 +31,8 @@ class Backlog:
     window_s: float
     num_finished: int
     """Requests that finished inside the window."""
+    memory_bound: float
+    """Share of the window in which who waited, waited for memory."""
     saturated: bool
     """False: the queue was empty before one turnover, the figures are over the whole run."""
 
@@ -61,6 +63,7 @@ def measure(result: Result) -> Backlog:
         num_preemptions=int(np.sum(result.requests["num_preemptions"])),
         window_s=length_s,
         num_finished=int(inside.sum()),
+        memory_bound=float(segments["blocked"] @ weight) / length_s,
         saturated=saturated,
     )
 

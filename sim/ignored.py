@@ -25,6 +25,11 @@ def ignored(
     by_priority = deployment.scheduling_policy == "priority"
     if not by_priority and trace.priority is not None and np.ptp(trace.priority) > 0:
         notes.append("The trace's priorities are not used: scheduling_policy is fcfs.")
+    if deployment.scheduler == "static":
+        notes.append(
+            "Static batching: TTFT is when the first token is computed; the answer returns with "
+            "its batch."
+        )
     if concurrency is not None and trace.parent is not None and (trace.parent >= 0).any():
         notes.append("In a closed loop the clients take turns of sessions as they come.")
     return tuple(notes)

@@ -1,8 +1,9 @@
 """The plan: paged against contiguous allocators on the same trace, memory and clock.
 
 Each candidate runs three times: the trace as it arrives; the trace's lengths under backlog, with
-the flags as given; and under backlog with no limit on ``max_num_seqs``, which tells what memory
-alone allows. The same scheduler serves all, so that what differs is the allocator.
+the flags as given; and under backlog with no limit on ``max_num_seqs`` and
+``max_num_batched_tokens``, which tells what memory alone allows. The same scheduler serves all, so
+that what differs is the allocator.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass
 from shlex import quote
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..calibration.gpus import GPUSpec
 from ..calibration.memory import MemoryBudget
@@ -22,6 +24,7 @@ from .backlog import Backlog, measure
 from .ignored import ignored
 from .job import Report, simulate_server
 from .result import Result
+from .servable import rejections, servable_rows
 from .server import Server
 from .summary import Summary, plain
 
@@ -29,7 +32,10 @@ BASELINES: tuple[tuple[str, str], ...] = (("max", "buddy"), ("pow2", "buddy"), (
 """Contiguous (reservation, placement): Orca's three in the PagedAttention paper."""
 DEFAULT_LOAD = 0.8
 """Share of the backlogged request rate of the paged server, where no trace is given."""
-_MIN_BACKLOG, _MAX_BACKLOG = 2_000, 20_000
+_MIN_BACKLOG, _MAX_BACKLOG = 2_000, 40_000
+_NO_LIMIT = 1 << 30
+_MEMORY_ALONE = 0.95
+"""Share of the time in which memory must have been what was waited for."""
 _TURNOVERS = 4
 
 
@@ -43,7 +49,7 @@ class Candidate:
     backlog: Backlog | None
     """With the flags as given; None where the allocator can hold no request of the trace."""
     memory_backlog: Backlog | None
-    """With ``max_num_seqs`` lifted: what memory alone allows."""
+    """With ``max_num_seqs`` and ``max_num_batched_tokens`` lifted: what memory alone allows."""
 
     @property
     def title(self) -> str:
@@ -64,9 +70,14 @@ class Candidate:
         """What limits the requests that run at once under backlog."""
         if self.backlog is None:
             return "no request fits"
+        flags = self.server.deployment
         if self.bound_by_seats:
-            return f"max_num_seqs(={self.server.deployment.limits.seats})"
-        return "KV memory" if self.backlog.saturated else "the number of requests"
+            return f"max_num_seqs(={flags.limits.seats})"
+        if not self.backlog.saturated:
+            return "the number of requests"
+        if self.backlog.memory_bound < 0.5:
+            return f"max_num_batched_tokens(={flags.max_num_batched_tokens})"
+        return "KV memory"
 
     @property
     def bound_by_seats(self) -> bool:
@@ -184,12 +195,8 @@ def make_plan(
         servers.append(server.with_flags(allocator="contiguous", **flags))
     trace = taken.trace
     left_out = ignored(trace, server.deployment, concurrency=concurrency)
+    _check_servable(servers[0], trace)
     chosen, *others = [_candidate(one, trace, concurrency, report) for one in servers]
-    if chosen.backlog is None:
-        raise ValueError(
-            f"trace(={trace.name!r}) has no request that the server can run: "
-            f"{chosen.summary.reject_reasons}."
-        )
     return Plan(
         model=server.model,
         gpu=server.gpu,
@@ -200,7 +207,7 @@ def make_plan(
         chosen=chosen,
         baselines=tuple(others),
         assumptions=_assumptions(server),
-        notes=(*server.notes, *trace.notes, *left_out),
+        notes=(*server.notes, *trace.notes, *left_out, *_unsaturated(chosen, *others)),
     )
 
 
@@ -209,9 +216,18 @@ def with_default_arrivals(
 ) -> Taken:
     """Poisson arrivals at 0.8 of what the paged server finishes under backlog."""
     paged = server.with_flags(allocator="paged")
+    _check_servable(paged, taken.trace)
     backlogged = _backlog(paged, taken.trace, "finding the backlogged rate", report).requests_per_s
     why = f"{DEFAULT_LOAD:g} of the {backlogged:.4g}/s that the paged server finishes under backlog"
     return with_poisson(taken, rate_per_s=DEFAULT_LOAD * backlogged, seed=seed, why=why)
+
+
+def _check_servable(server: Server, trace: Trace) -> None:
+    if not len(servable_rows(trace, server.deployment, server.num_gpu_blocks)):
+        reason = rejections(trace, server.deployment, server.num_gpu_blocks)[0]
+        raise ValueError(
+            f"trace(={trace.name!r}) has no request that the server can run; the first: {reason}."
+        )
 
 
 def _candidate(
@@ -226,8 +242,11 @@ def _candidate(
             server=server, summary=summary, result=result, backlog=None, memory_backlog=None
         )
     backlog = memory_backlog = _backlog(server, trace, f"{title}: backlog", report)
-    if backlog.peak_running >= server.deployment.limits.seats:
-        lifted = server.with_flags(max_num_seqs=_MAX_BACKLOG, max_num_active_seqs=None)
+    seats = server.deployment.limits.seats
+    if backlog.peak_running >= seats or backlog.memory_bound < _MEMORY_ALONE:
+        lifted = server.with_flags(
+            max_num_seqs=_NO_LIMIT, max_num_active_seqs=None, max_num_batched_tokens=_NO_LIMIT
+        )
         memory_backlog = _backlog(lifted, trace, f"{title}: backlog, memory alone", report)
     return Candidate(
         server=server,
@@ -240,7 +259,9 @@ def _candidate(
 
 def _backlog(server: Server, trace: Trace, title: str, report: Report | None) -> Backlog:
     wanted = min(max(_TURNOVERS * _most_at_once(server, trace), _MIN_BACKLOG), _MAX_BACKLOG)
-    result, _ = simulate_server(server, trace=repeated(trace, wanted), title=title, report=report)
+    rows = servable_rows(trace, server.deployment, server.num_gpu_blocks)
+    queue = repeated(trace, rows, wanted)
+    result, _ = simulate_server(server, trace=queue, title=title, report=report)
     return measure(result)
 
 
@@ -250,13 +271,19 @@ def _most_at_once(server: Server, trace: Trace) -> int:
     return int(server.num_gpu_blocks * server.deployment.block_size / tokens) + 1
 
 
-def repeated(trace: Trace, num_requests: int) -> Trace:
-    """So many requests with the trace's lengths in turn, all arriving at time 0."""
-    rows = np.arange(num_requests) % len(trace)
+def repeated(trace: Trace, rows: NDArray[np.int64], num_requests: int) -> Trace:
+    """So many requests with the lengths of these rows, all arriving at time 0.
+
+    More than there are rows: the rows in turn. Fewer: rows spread evenly, since a trace's lengths
+    may change over its time.
+    """
+    count = np.arange(num_requests)
+    n = len(rows)
+    picked = rows[count % n if num_requests >= n else count * n // num_requests]
     return Trace(
         name=trace.name,
-        prompt_tokens=trace.prompt_tokens[rows],
-        output_tokens=trace.output_tokens[rows],
+        prompt_tokens=trace.prompt_tokens[picked],
+        output_tokens=trace.output_tokens[picked],
         arrival_s=np.zeros(num_requests),
     )
 
@@ -274,6 +301,16 @@ def _advantage(chosen: Candidate, baseline: Candidate) -> Advantage:
         memory_alone=ratio(running(chosen.memory_backlog), running(baseline.memory_backlog)),
         over_the_trace=ratio(chosen.summary.mean_running, baseline.summary.mean_running),
     )
+
+
+def _unsaturated(*candidates: Candidate) -> list[str]:
+    """Where a backlog was too short, its figure is less than the truth."""
+    return [
+        f"Memory alone, {one.title}: at least {one.memory_backlog.mean_running:.0f} at once; the "
+        "backlog ran dry before it filled the pool."
+        for one in candidates
+        if one.memory_backlog is not None and not one.memory_backlog.saturated
+    ]
 
 
 def _candidate_json(candidate: Candidate) -> dict[str, object]:

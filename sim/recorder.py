@@ -12,10 +12,23 @@ sums.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..calibration.step_cost import Line
 from .allocators import Growth, Usage
+
+
+class Moment(NamedTuple):
+    """A replica as a step begins, its schedule done."""
+
+    num_running: int
+    num_waiting: int
+    blocked: bool
+    """The head of the queue was refused for want of memory."""
+    tokens: int
+    """Slots that hold KV during the step."""
+    usage: Usage
 
 
 class Segment(NamedTuple):
@@ -25,11 +38,12 @@ class Segment(NamedTuple):
     duration_ns: float
     first_ns: float
     slope_ns: float
-    steps: int
+    num_steps: int
     num_decodes: int
     """Requests that got a token in every step, one step after their last."""
     num_running: int
     num_waiting: int
+    blocked: bool
     token_slot_ns: float
     held_slot_ns: float
     internal_slot_ns: float
@@ -45,73 +59,42 @@ class Recorder:
         """Inter-token times across a preemption or a step that left the request out."""
         self.num_steps = 0
 
-    def run(
+    def record(
         self,
         *,
         start_ns: float,
         line: Line,
-        steps: int,
+        num_steps: int,
         num_decodes: int,
-        num_running: int,
-        num_waiting: int,
-        tokens: int,
-        usage: Usage,
-        growths: list[Growth],
+        moment: Moment,
+        growths: Sequence[Growth] = (),
     ) -> None:
-        """Record ``steps`` decode steps; ``tokens`` slots are filled during the first of them."""
+        """Record a run of steps: ``num_decodes`` requests fill one more slot in each."""
         first, slope = line.first_ns, line.slope_ns
-        span = line.span_ns(steps)
+        span = line.span_ns(num_steps)
+        usage = moment.usage
         held, internal = usage.held * span, usage.internal * span
         for growth in growths:
             left = span - line.span_ns(growth.offset)
             held += growth.slots * left
             internal += growth.internal * left
-        pairs = steps * (steps - 1) // 2
-        moment = first * pairs + slope * (pairs * (2 * steps - 1) / 3)
-        self.num_steps += steps
+        pairs = num_steps * (num_steps - 1) // 2
+        spread = first * pairs + slope * (pairs * (2 * num_steps - 1) / 3)
+        self.num_steps += num_steps
         self.segments.append(
             Segment(
                 start_ns,
                 span,
                 first,
                 slope,
-                steps,
+                num_steps,
                 num_decodes,
-                num_running,
-                num_waiting,
-                tokens * span + num_decodes * moment,
+                moment.num_running,
+                moment.num_waiting,
+                moment.blocked,
+                moment.tokens * span + num_decodes * spread,
                 held,
                 internal,
                 usage.external * span,
-            )
-        )
-
-    def step(
-        self,
-        *,
-        start_ns: float,
-        duration_ns: float,
-        num_decodes: int,
-        num_running: int,
-        num_waiting: int,
-        tokens: int,
-        usage: Usage,
-    ) -> None:
-        """Record one step; ``tokens`` slots are filled during it."""
-        self.num_steps += 1
-        self.segments.append(
-            Segment(
-                start_ns,
-                duration_ns,
-                duration_ns,
-                0.0,
-                1,
-                num_decodes,
-                num_running,
-                num_waiting,
-                tokens * duration_ns,
-                usage.held * duration_ns,
-                usage.internal * duration_ns,
-                usage.external * duration_ns,
             )
         )

@@ -3,7 +3,9 @@
 Between two events the batch is fixed and every request gains one token a step, so many steps are
 advanced at once (a *macro-step*): as many as there are before the next request ends, before memory
 runs short, before the cost line bends. An arrival that could be admitted cuts the run at the end of
-the step in which it arrives. ``exact_steps`` runs one step at a time, with the same result.
+the step in which it arrives. ``exact_steps`` runs one step at a time, with the same result: to the
+last bit where step times are whole nanoseconds, to rounding elsewhere (there, an arrival in the
+very nanosecond in which a step ends may fall on either side of it).
 """
 
 from __future__ import annotations
@@ -17,21 +19,19 @@ from ..calibration.step_cost import Batch, Line, StepCost
 from .allocators import Allocator, Usage
 from .batch import RunningBatch
 from .clock import StepEnd
-from .recorder import Recorder
+from .recorder import Moment, Recorder
 from .request import Request
 from .schedulers import Scheduler, Step
 
 
 class StepRecord(NamedTuple):
-    """One engine step as it went, for a log; counts are those after its schedule."""
+    """One engine step as it went, for a log."""
 
     start_ns: float
     duration_ns: float
     shape: Batch
     step: Step
-    num_running: int
-    num_waiting: int
-    usage: Usage
+    moment: Moment
     left: list[Request]
     """Requests that left at its end."""
     usage_after: Usage
@@ -81,7 +81,9 @@ class Replica:
         self._check = check
         self._log_step = log_step
         self._idle: Event | None = None
+        self._in_step = False
         self._in_run = False
+        self._stuck = False
         self._process = env.process(self._serve())
 
     def submit(self, request: Request) -> None:
@@ -94,99 +96,41 @@ class Replica:
             self._in_run = False
             self._process.interrupt()
 
+    @property
+    def in_step(self) -> bool:
+        """Whether a step is under way, so that who arrives now has to wait for its end."""
+        return self._in_step
+
     def _serve(self) -> Generator[Event, Any, None]:
-        env, scheduler, cost, batch = self.env, self.scheduler, self.cost, self.batch
-        while True:
-            if not scheduler.has_work():
+        while not self._stuck:
+            if not self.scheduler.has_work():
                 yield self._sleep()
                 continue
-            steps = 0 if self._exact or not scheduler.only_decodes() else self._steps_ahead()
-            start = env.now
-            if steps:
-                line = cost.decode_line(
-                    Batch(batch.num_decodes, batch.context_tokens, (), scheduler.padding_rows)
-                )
-                steps = min(steps, line.num_steps)
-                self._in_run = True
-                try:
-                    yield StepEnd(env, line.span_ns(steps))
-                except Interrupt:
-                    steps = steps_until(line, env.now - start, steps)
-                    yield StepEnd(env, start + line.span_ns(steps) - env.now)
-                self._in_run = False
-                self._advance(start, line, steps)
-                continue
-            step = scheduler.schedule(start)
-            shape = scheduler.shape(step)
-            usage = self.allocator.usage(blocked=scheduler.blocked)
-            running, waiting = len(batch.requests), len(scheduler.waiting)
-            if not shape.num_tokens - shape.num_padding_rows:
-                left = self._leave(scheduler.retire(()))
-                self._log(start, 0.0, shape, step, running, waiting, usage, left)
-                if not left and not step.preempted:
-                    yield self._sleep()  # nothing runs and the head of the queue does not fit
-                continue
-            duration = cost.step_ns(shape)
-            tokens = self._tokens() - len(step.held_back)
-            yield StepEnd(env, duration)
-            emitting = batch.num_decodes - len(step.held_back) - len(step.resumed)
-            self.recorder.step(
-                start_ns=start,
-                duration_ns=duration,
-                num_decodes=emitting,
-                num_running=running,
-                num_waiting=waiting,
-                tokens=tokens,
-                usage=usage,
-            )
-            left = self._complete(step)
-            self._log(start, duration, shape, step, running, waiting, usage, left)
+            steps = self._steps_ahead()
+            yield from self._run(steps) if steps else self._step()
 
-    def _log(
-        self,
-        start_ns: float,
-        duration_ns: float,
-        shape: Batch,
-        step: Step,
-        num_running: int,
-        num_waiting: int,
-        usage: Usage,
-        left: list[Request],
-    ) -> None:
-        if self._log_step is not None:
-            after = self.allocator.usage(blocked=self.scheduler.blocked)
-            record = StepRecord(
-                start_ns, duration_ns, shape, step, num_running, num_waiting, usage, left, after
-            )
-            self._log_step(record)
-
-    def _sleep(self) -> Event:
-        self._idle = self.env.event()
-        return self._idle
-
-    def _tokens(self) -> int:
-        """Slots that hold KV during the coming step."""
-        batch = self.batch
-        return batch.context_tokens + batch.prefill_tokens + self.scheduler.held_tokens
-
-    def _steps_ahead(self) -> int:
-        """Steps until a request ends or memory is short; 0 where memory is short at once."""
-        step = self.batch.step
-        return self.allocator.decode_steps(step, self.batch.next_end() - step)
-
-    def _advance(self, start_ns: float, line: Line, steps: int) -> None:
-        """A run of decode steps has ended."""
-        batch, scheduler = self.batch, self.scheduler
-        usage = self.allocator.usage(blocked=scheduler.blocked)
-        self.recorder.run(
-            start_ns=start_ns,
+    def _run(self, steps: int) -> Generator[Event, Any, None]:
+        """Several steps in which everybody decodes; an arrival that matters cuts them short."""
+        env, batch, scheduler = self.env, self.batch, self.scheduler
+        start = env.now
+        line = self.cost.decode_line(
+            Batch(batch.num_decodes, batch.context_tokens, (), scheduler.padding_rows)
+        )
+        steps = min(steps, line.num_steps)
+        moment = self._moment()
+        self._in_step = self._in_run = True
+        try:
+            yield StepEnd(env, line.span_ns(steps))
+        except Interrupt:
+            steps = steps_until(line, start, env.now, steps)
+            yield StepEnd(env, start + line.span_ns(steps) - env.now)
+        self._in_step = self._in_run = False
+        self.recorder.record(
+            start_ns=start,
             line=line,
-            steps=steps,
+            num_steps=steps,
             num_decodes=batch.num_decodes,
-            num_running=len(batch.requests),
-            num_waiting=len(scheduler.waiting),
-            tokens=self._tokens(),
-            usage=usage,
+            moment=moment,
             growths=self.allocator.decode(batch.step, steps),
         )
         batch.step += steps
@@ -195,6 +139,76 @@ class Replica:
             self._leave(scheduler.retire(batch.ended()))
         if self._check:
             self.allocator.check()
+
+    def _step(self) -> Generator[Event, Any, None]:
+        """One scheduled step."""
+        env, batch, start = self.env, self.batch, self.env.now
+        step = self.scheduler.schedule(start)
+        shape = self.scheduler.shape(step)
+        moment = self._moment(left_out=len(step.held_back))
+        if not shape.num_tokens - shape.num_padding_rows:
+            left = self._leave(self.scheduler.retire(()))
+            self._log(start, 0.0, shape, step, moment, left)
+            self._stuck = self._starts_over_for_ever(step)
+            if not left and not step.preempted:
+                yield self._sleep()  # nothing runs and the head of the queue does not fit
+            return
+        duration = self.cost.step_ns(shape)
+        self._in_step = True
+        yield StepEnd(env, duration)
+        self._in_step = False
+        self.recorder.record(
+            start_ns=start,
+            line=Line(duration, 0.0, 1),
+            num_steps=1,
+            num_decodes=batch.num_decodes - len(step.held_back) - len(step.resumed),
+            moment=moment,
+        )
+        left = self._complete(step)
+        self._log(start, duration, shape, step, moment, left)
+
+    def _moment(self, *, left_out: int = 0) -> Moment:
+        """The coming step; ``left_out`` decoding requests get no token in it."""
+        batch, scheduler = self.batch, self.scheduler
+        tokens = batch.context_tokens + batch.prefill_tokens + scheduler.held_tokens
+        return Moment(
+            len(batch.requests),
+            len(scheduler.waiting),
+            scheduler.blocked,
+            tokens - left_out,
+            self.allocator.usage(blocked=scheduler.blocked),
+        )
+
+    def _starts_over_for_ever(self, step: Step) -> bool:
+        """A request outgrew an empty pool twice: the engine would go on like this for ever."""
+        return any(
+            request.num_preemptions > 1 and bool(self.allocator.why_never(request))
+            for request in step.preempted
+        )
+
+    def _log(
+        self,
+        start_ns: float,
+        duration_ns: float,
+        shape: Batch,
+        step: Step,
+        moment: Moment,
+        left: list[Request],
+    ) -> None:
+        if self._log_step is not None:
+            after = self.allocator.usage(blocked=self.scheduler.blocked)
+            self._log_step(StepRecord(start_ns, duration_ns, shape, step, moment, left, after))
+
+    def _sleep(self) -> Event:
+        self._idle = self.env.event()
+        return self._idle
+
+    def _steps_ahead(self) -> int:
+        """Steps until a request ends or memory is short; 0 where the next one must be scheduled."""
+        if self._exact or not self.scheduler.only_decodes():
+            return 0
+        step = self.batch.step
+        return self.allocator.decode_steps(step, self.batch.next_end() - step)
 
     def _complete(self, step: Step) -> list[Request]:
         """A single step has ended: tokens arrive; returns the requests that leave."""
@@ -240,12 +254,12 @@ class Replica:
         return leaving
 
 
-def steps_until(line: Line, elapsed_ns: float, most: int) -> int:
-    """The fewest steps of a line, at least one, that last ``elapsed_ns`` or longer."""
+def steps_until(line: Line, start_ns: float, now_ns: float, most: int) -> int:
+    """The fewest steps of a line, at least one, that end at ``now_ns`` or later."""
     low, high = 1, most
     while low < high:
         middle = (low + high) // 2
-        if line.span_ns(middle) >= elapsed_ns:
+        if start_ns + line.span_ns(middle) >= now_ns:
             high = middle
         else:
             low = middle + 1

@@ -30,8 +30,9 @@ class Result:
 
     ``segments`` has a row per run of steps: ``start_s``, ``duration_s``, ``first_step_s`` and
     ``step_slope_s`` (step j of it lasts first + j * slope), ``num_steps``, ``num_decodes``,
-    ``num_running``, ``num_waiting`` (at its start) and the mean slots of each kind over it:
-    ``token_states``, ``reserved``, ``internal``, ``external``, ``cached``, ``free``.
+    ``num_running``, ``num_waiting`` (at its start), ``blocked`` (the head of the queue waits for
+    memory), and the mean slots of each kind over it: ``token_states``, ``reserved``, ``internal``,
+    ``external``, ``cached``, ``free``.
     """
 
     requests: Columns
@@ -115,9 +116,10 @@ def _segment_columns(segments: Sequence[Segment], pool_slots: int) -> Columns:
         "first_step_s": raw["first_ns"] / NS_PER_S,
         "step_slope_s": raw["slope_ns"] / NS_PER_S,
         **{
-            name: raw[name.removeprefix("num_") if name == "num_steps" else name].astype(np.int64)
+            name: raw[name].astype(np.int64)
             for name in ("num_steps", "num_decodes", "num_running", "num_waiting")
         },
+        "blocked": raw["blocked"].astype(np.bool_),
         "token_states": tokens,
         "reserved": np.maximum(held - internal - tokens, 0.0),
         "internal": internal,

@@ -13,7 +13,7 @@ from ..calibration.models import ModelSpec
 from ..calibration.step_cost import StepCost
 from .allocators.placement import next_power_of_two
 from .deployment import Deployment
-from .simulation import Arrivals
+from .servable import Arrivals
 
 _FLAGS = {field.name for field in fields(Deployment)}
 

@@ -7,44 +7,26 @@ or, with ``concurrency``, whenever one of so many clients is free (closed loop).
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from simpy import Environment, Event
 
 from ..calibration.step_cost import NS_PER_S, StepCost
-from .allocators import Allocator, ContiguousAllocator, PagedAllocator
+from .allocators import Allocator
 from .batch import RunningBatch
 from .clock import Arrival
 from .deployment import Deployment
+from .engine import make_allocator, make_scheduler
 from .recorder import Recorder
 from .replica import Replica, StepLog
 from .request import Request
 from .result import Result, collect
-from .schedulers import SCHEDULERS
+from .servable import Arrivals, make_requests, why_rejected
 
 Progress = Callable[[int], None]
 """Told how many requests are done, now and then."""
 
 _PROGRESS_EVERY = 256
-
-
-class Arrivals(Protocol):
-    """The columns of a trace that a simulation reads (see ``kvsim.traces.Trace``)."""
-
-    @property
-    def arrival_s(self) -> NDArray[np.float64] | None: ...
-    @property
-    def prompt_tokens(self) -> NDArray[np.int64]: ...
-    @property
-    def output_tokens(self) -> NDArray[np.int64]: ...
-    @property
-    def parent(self) -> NDArray[np.int64] | None: ...
-    @property
-    def delay_s(self) -> NDArray[np.float64] | None: ...
-    @property
-    def priority(self) -> NDArray[np.int64] | None: ...
 
 
 def simulate(
@@ -99,23 +81,6 @@ def simulate(
     return run.closed_loop(concurrency) if concurrency is not None else run.open_loop()
 
 
-def make_allocator(deployment: Deployment, num_gpu_blocks: int) -> Allocator:
-    """The allocator that a deployment names, with an empty pool."""
-    if deployment.allocator == "paged":
-        return PagedAllocator(
-            num_gpu_blocks=num_gpu_blocks,
-            block_size=deployment.block_size,
-            watermark=deployment.watermark,
-            reserve_full_isl=deployment.scheduler_reserve_full_isl,
-        )
-    return ContiguousAllocator(
-        pool_slots=num_gpu_blocks * deployment.block_size,
-        max_model_len=deployment.max_model_len,
-        reservation=deployment.reservation,
-        placement=deployment.placement,
-    )
-
-
 class _Run:
     """One simulation: its clock, its replica, its requests."""
 
@@ -136,18 +101,13 @@ class _Run:
         self.deployment = deployment
         self.allocator = allocator
         self.recorder = Recorder()
-        self.num_length_capped = 0
-        self.requests = self._make_requests(trace)
+        self.requests = make_requests(trace, deployment.max_model_len)
         for request, rank in zip(self.requests, tie_rank or (), strict=False):
             request.tie_rank = rank
         self.trace = trace
         batch = RunningBatch()
-        self.scheduler = SCHEDULERS[deployment.scheduler](
-            allocator=allocator,
-            batch=batch,
-            limits=deployment.limits,
-            exact_steps=exact_steps,
-            keep_log=log_step is not None,
+        self.scheduler = make_scheduler(
+            deployment, allocator, batch, exact_steps=exact_steps, keep_log=log_step is not None
         )
         self.replica = Replica(
             self.env,
@@ -191,28 +151,21 @@ class _Run:
 
     def _finish(self) -> Result:
         self.env.run()
+        at_starts = (segment.num_waiting for segment in self.recorder.segments)
         return collect(
             self.requests,
             self.recorder,
             pool_slots=self.allocator.pool_slots,
-            peak_waiting=self.peak_waiting,
-            num_length_capped=self.num_length_capped,
+            peak_waiting=max(self.peak_waiting, max(at_starts, default=0)),
+            num_length_capped=self._count_capped(),
         )
 
-    def _make_requests(self, trace: Arrivals) -> list[Request]:
-        longest = self.deployment.max_model_len
-        requests = []
-        prompts, outputs = trace.prompt_tokens.tolist(), trace.output_tokens.tolist()
-        urgency = [0] * len(prompts) if trace.priority is None else trace.priority.tolist()
-        rows = zip(prompts, outputs, urgency, strict=True)
-        for index, (prompt, output, priority) in enumerate(rows):
-            if prompt < longest < prompt + output:
-                output = longest - prompt  # the engine stops there
-                self.num_length_capped += 1
-            requests.append(
-                Request(index=index, prompt_tokens=prompt, output_tokens=output, priority=priority)
-            )
-        return requests
+    def _count_capped(self) -> int:
+        asked = (self.trace.prompt_tokens + self.trace.output_tokens).tolist()
+        return sum(
+            not request.reject_reason and request.total_tokens < tokens
+            for request, tokens in zip(self.requests, asked, strict=True)
+        )
 
     def _feed(self, order: list[int], times_ns: list[float]) -> Generator[Event, None, None]:
         env, requests = self.env, self.requests
@@ -229,22 +182,15 @@ class _Run:
 
     def _arrive(self, request: Request) -> None:
         request.arrival_ns = request.queued_ns = self.env.now
-        request.reject_reason = self._why_rejected(request)
+        request.reject_reason = why_rejected(
+            request, self.deployment, self.scheduler, self.allocator
+        )
         if request.reject_reason:
             self._done(request)
             return
         self.replica.submit(request)
-        waiting = len(self.scheduler.waiting)
-        if waiting > self.peak_waiting:
-            self.peak_waiting = waiting
-
-    def _why_rejected(self, request: Request) -> str:
-        longest = self.deployment.max_model_len
-        if request.prompt_tokens >= longest:
-            return f"prompt of {request.prompt_tokens} tokens, max_model_len is {longest}"
-        if self.deployment.on_impossible == "stall":
-            return ""
-        return self.scheduler.why_never(request) or self.allocator.why_never(request)
+        if self.replica.in_step:
+            self.peak_waiting = max(self.peak_waiting, len(self.scheduler.waiting))
 
     def _done(self, request: Request) -> None:
         """A request was answered or rejected: whoever waits for the reply goes on."""

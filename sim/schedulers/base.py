@@ -109,7 +109,7 @@ class Scheduler(ABC):
         self.limits = limits
         self.waiting = QUEUES[limits.scheduling_policy]()
         self.blocked = False
-        """The head of the queue was refused for want of memory when last asked."""
+        """Who waits, waits for memory: the head was refused, or others were preempted for it."""
         self.held_tokens = 0
         """KV of requests that have ended but still hold their memory (static batching)."""
         self.padding_rows = 0
@@ -208,6 +208,7 @@ class Scheduler(ABC):
             if victim.sequence < request.sequence or (step.in_bulk and victim.decoding):
                 self._undo(victim, step)
             self._preempt(victim, now_ns)
+            self.blocked = True
             step.preempted.append(victim)
             if victim is request:
                 return False

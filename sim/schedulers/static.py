@@ -39,7 +39,8 @@ class StaticScheduler(OrcaScheduler):
         return step
 
     def could_admit(self) -> bool:
-        return self._open and super().could_admit()
+        self._open = self._open and super().could_admit()
+        return self._open
 
     def retire(self, finished: Iterable[Request]) -> list[Request]:
         for request in finished:

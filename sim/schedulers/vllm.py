@@ -39,11 +39,8 @@ class VllmScheduler(Scheduler):
         return super().only_decodes()
 
     def after_run(self, steps: int) -> None:
-        interval = self.limits.prefill_schedule_interval
-        if interval > 1:
-            if self._backlog or self._steps_since_prefill + steps >= interval:
-                self._backlog = False
-            self._steps_since_prefill += steps
+        self._backlog = False  # nothing waits in such a run where it matters
+        self._steps_since_prefill += steps
 
     def schedule(self, now_ns: float) -> Step:
         step = self._new_step()

@@ -82,7 +82,7 @@ def test_affine_wants_finite_coefficients(text: str) -> None:
 
 
 def test_affine_must_take_time() -> None:
-    with pytest.raises(ValueError, match=r"base_s\(=0.0\) must be > 0"):
+    with pytest.raises(ValueError, match=r"base_s\(=0.0\) or per_scheduled_token_s"):
         AffineCost.parse("0,0,0")
 
 

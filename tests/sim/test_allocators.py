@@ -68,6 +68,21 @@ class TestPaged:
         usage = allocator.usage(blocked=False)
         assert (usage.held, usage.internal, usage.external) == (16, 4, 0)
 
+    def test_watermark_counts_the_null_block(self) -> None:
+        assert PagedAllocator(num_gpu_blocks=10, block_size=16, watermark=0.1).watermark_blocks == 1
+
+    def test_blocks_of_one_step_go_out_in_order_of_admission(self) -> None:
+        """The second began to decode first: it still gets its block after the first."""
+        allocator = paged()
+        one, two = request(16, 9, 0), request(16, 9, 1)
+        for number, member in enumerate((one, two)):
+            allocator.admit(member, 16)
+            member.sequence, member.known, member.base = number, 17, 17
+        allocator.start_decoding(two)
+        allocator.start_decoding(one)
+        allocator.decode(0, 1)
+        assert (one.blocks, two.blocks) == ([1, 3], [2, 4])
+
     def test_why_never(self) -> None:
         assert paged().why_never(request(100, 61)) == ""
         assert paged().why_never(request(100, 62)) == "needs 11 blocks, the pool has 10"
@@ -232,7 +247,7 @@ def test_a_new_allocator_is_right_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     """Without the fast methods the replica steps one by one and gets the same result."""
     import numpy as np
 
-    from kvsim.sim import simulation
+    from kvsim.sim import engine, simulation
     from kvsim.sim.deployment import Deployment
     from support.workloads import COSTS, Columns
 
@@ -246,7 +261,7 @@ def test_a_new_allocator_is_right_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     fast = simulation.simulate(
         trace, deployment=deployment, cost=COSTS["affine"], num_gpu_blocks=60
     )
-    monkeypatch.setattr(simulation, "PagedAllocator", OneSlotAtATime)
+    monkeypatch.setattr(engine, "PagedAllocator", OneSlotAtATime)
     slow = simulation.simulate(
         trace, deployment=deployment, cost=COSTS["affine"], num_gpu_blocks=60
     )

@@ -1,0 +1,78 @@
+"""Which requests of a trace a server can run: the rest is rejected at arrival, with a reason."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .allocators import Allocator
+from .batch import RunningBatch
+from .deployment import Deployment
+from .engine import make_allocator, make_scheduler
+from .request import Request
+from .schedulers import Scheduler
+
+
+class Arrivals(Protocol):
+    """The columns of a trace that a simulation reads (see ``kvsim.traces.Trace``)."""
+
+    @property
+    def arrival_s(self) -> NDArray[np.float64] | None: ...
+    @property
+    def prompt_tokens(self) -> NDArray[np.int64]: ...
+    @property
+    def output_tokens(self) -> NDArray[np.int64]: ...
+    @property
+    def parent(self) -> NDArray[np.int64] | None: ...
+    @property
+    def delay_s(self) -> NDArray[np.float64] | None: ...
+    @property
+    def priority(self) -> NDArray[np.int64] | None: ...
+
+
+def rejections(trace: Arrivals, deployment: Deployment, num_gpu_blocks: int) -> list[str]:
+    """For each request the reason why it would be rejected at arrival; empty where it would not."""
+    allocator = make_allocator(deployment, num_gpu_blocks)
+    scheduler = make_scheduler(deployment, allocator, RunningBatch())
+    return [
+        why_rejected(request, deployment, scheduler, allocator)
+        for request in make_requests(trace, deployment.max_model_len)
+    ]
+
+
+def servable_rows(
+    trace: Arrivals, deployment: Deployment, num_gpu_blocks: int
+) -> NDArray[np.int64]:
+    """Rows of the requests that would not be rejected."""
+    reasons = rejections(trace, deployment, num_gpu_blocks)
+    return np.array([row for row, reason in enumerate(reasons) if not reason], dtype=np.int64)
+
+
+def why_rejected(
+    request: Request, deployment: Deployment, scheduler: Scheduler, allocator: Allocator
+) -> str:
+    """The reason to reject a request at arrival, empty if there is none."""
+    longest = deployment.max_model_len
+    if request.prompt_tokens >= longest:
+        return f"prompt of {request.prompt_tokens} tokens, max_model_len is {longest}"
+    if deployment.on_impossible == "stall":
+        return ""
+    return scheduler.why_never(request) or allocator.why_never(request)
+
+
+def make_requests(trace: Arrivals, max_model_len: int) -> list[Request]:
+    """The requests of a trace; outputs end where the engine stops, at ``max_model_len``."""
+    prompts, outputs = trace.prompt_tokens.tolist(), trace.output_tokens.tolist()
+    urgency = [0] * len(prompts) if trace.priority is None else trace.priority.tolist()
+    rows = zip(prompts, outputs, urgency, strict=True)
+    return [
+        Request(
+            index=index,
+            prompt_tokens=prompt,
+            output_tokens=min(output, max_model_len - prompt) if prompt < max_model_len else output,
+            priority=priority,
+        )
+        for index, (prompt, output, priority) in enumerate(rows)
+    ]

@@ -1,0 +1,154 @@
+"""vLLM's V1 scheduler over paged memory, token by token: RULES.md 3-5 in lists, shares no code.
+
+Slow and simple on purpose: the law macro == exact cannot see an error in what both modes share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvsim.calibration.step_cost import Batch, StepCost
+from kvsim.sim.deployment import Deployment
+from support.workloads import Columns
+
+
+@dataclass(eq=False)
+class Row:
+    """A request."""
+
+    index: int
+    arrival_ns: float
+    prompt: int
+    total: int
+    known: int
+    computed: int = 0
+    blocks: int = 0
+    queued_ns: float = 0.0
+    times_ns: list[float] = field(default_factory=list)
+    scheduled_ns: float = float("nan")
+    waited_ns: float = 0.0
+    num_preemptions: int = 0
+    wasted_tokens: int = 0
+    decodes: bool = False
+    """Has had a token since it was last admitted."""
+
+
+def naive(
+    trace: Columns, deployment: Deployment, cost: StepCost, num_gpu_blocks: int
+) -> tuple[list[Row], NDArray[np.float64], float, float]:
+    """Rows, step times with the tokens emitted, and slot-nanoseconds (tokens, held)."""
+    d, bs = deployment, deployment.block_size
+    rows = [
+        Row(i, round(a * 1e9), int(p), int(p + o), int(p))
+        for i, (a, p, o) in enumerate(
+            zip(trace.arrival_s, trace.prompt_tokens, trace.output_tokens, strict=True)
+        )
+    ]
+    for row in rows:
+        row.total = max(row.prompt, min(row.total, d.max_model_len))
+        row.queued_ns = row.arrival_ns
+    usable = num_gpu_blocks - 1
+    fits = [
+        r
+        for r in rows
+        if r.prompt < d.max_model_len
+        and -(-(r.total - 1) // bs) <= usable
+        and (d.enable_chunked_prefill or r.total - 1 <= d.max_num_batched_tokens)
+    ]
+    coming, waiting, running = list(fits), [], []
+    free, now, since, backlog = usable, 0.0, 0, False
+    token_slot_ns = held_slot_ns = 0.0
+    interval, seats = d.prefill_schedule_interval, d.limits.seats
+
+    def cdiv(n: int) -> int:
+        return -(-n // bs)
+
+    def preempt(row: Row) -> None:
+        nonlocal free
+        free += row.blocks
+        row.num_preemptions += 1
+        row.wasted_tokens += row.computed
+        row.blocks = row.computed = 0
+        row.queued_ns = now
+        running.remove(row)
+        waiting.insert(0, row)
+
+    while coming or waiting or running:
+        while coming and coming[0].arrival_ns <= now:
+            waiting.append(coming.pop(0))
+        if not waiting and not running:
+            now = coming[0].arrival_ns
+            continue
+        queued = len(running) + len(waiting)
+        budget, given, preempted = d.max_num_batched_tokens, {}, False
+        cap = d.long_prefill_token_threshold if queued > 1 else 0
+        decoding = any(r.decodes for r in running)
+        held = interval > 1 and since < interval - 1 and decoding and not backlog
+        for row in list(running):
+            if row not in running or budget == 0:
+                continue
+            if held and not row.decodes:
+                continue
+            n = row.known - row.computed
+            n = min(n, cap or n, budget)
+            while (need := cdiv(row.computed + n) - row.blocks) > free:
+                victim = running[-1]
+                preempt(victim)
+                preempted = True
+                if victim is row:
+                    break
+            else:
+                free -= max(need, 0)
+                row.blocks += max(need, 0)
+                given[row] = n
+                budget -= n
+        if not preempted:
+            while waiting and budget > 0 and len(running) < seats:
+                row = waiting[0]
+                n = min(row.known, cap or row.known)
+                if (held and row.known > 1) or (n > budget and not d.enable_chunked_prefill):
+                    break
+                n = min(n, budget)
+                mark = int(d.watermark * num_gpu_blocks) if running else 0
+                gate = cdiv(row.known if d.scheduler_reserve_full_isl else n)
+                if gate + mark > free:
+                    break
+                waiting.pop(0)
+                running.append(row)
+                row.decodes = False
+                row.blocks = cdiv(n)
+                free -= row.blocks
+                row.waited_ns += now - row.queued_ns
+                if row.scheduled_ns != row.scheduled_ns:
+                    row.scheduled_ns = now
+                given[row] = n
+                budget -= n
+            if not held:
+                backlog = bool(waiting)
+        if not given:
+            continue
+        since = since + 1 if all(r.decodes for r in given) else 0
+        chunks, contexts = [], []
+        for row, n in given.items():
+            if n == 1 and row.known > row.prompt and row.known - row.computed == 1:
+                contexts.append(row.known)
+            else:
+                chunks.append((n, row.computed))
+            row.computed += n
+        step_ns = cost.step_ns(Batch(len(contexts), sum(contexts), tuple(chunks)))
+        token_slot_ns += step_ns * sum(r.computed for r in running)
+        held_slot_ns += step_ns * bs * (usable - free)
+        now += step_ns
+        for row in list(given):
+            if row.computed == row.known:
+                row.known += 1
+                row.times_ns.append(now)
+                row.decodes = True
+                if row.known == row.total:
+                    running.remove(row)
+                    free += row.blocks
+    gaps = np.sort(np.concatenate([np.diff(r.times_ns) for r in fits] or [np.empty(0)]))
+    return fits, gaps, token_slot_ns, held_slot_ns
