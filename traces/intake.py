@@ -18,6 +18,7 @@ from .workload import Workload, fixed_workload, synthesize
 
 DEFAULT_WORKLOAD = "sharegpt"
 DEFAULT_NUM_REQUESTS = 2_000
+_WALL_CLOCK_S = 1e8  # three years: no trace is that long, a Unix time is larger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +144,19 @@ def _from_files(intake: Intake) -> tuple[Trace, str]:
         tokenizer=intake.tokenizer,
         columns=columns,
     )
-    return trace, f"{trace.name}"
+    return _from_zero(trace), trace.name
+
+
+def _from_zero(trace: Trace) -> Trace:
+    """Wall-clock times count from the first arrival: seconds since 1970 are too coarse."""
+    if trace.arrival_s is None:
+        return trace
+    first_s = float(np.nanmin(trace.arrival_s))
+    if first_s < _WALL_CLOCK_S:
+        return trace
+    note = f"times count from the first arrival, {first_s:.3f} s on the trace's clock."
+    moved = trace.with_arrivals(trace.arrival_s - first_s)
+    return replace(moved, notes=(*trace.notes, note))
 
 
 def _synthetic(intake: Intake) -> tuple[Trace, str]:

@@ -34,7 +34,7 @@ def at_once(plan: Plan) -> Picture:
     axes.set_xlabel("requests running at once (mean)")
     handles = [
         Patch(color=MEASURE, label="flags as given"),
-        Patch(facecolor="none", edgecolor=QUIET, label="memory alone (max_num_seqs lifted)"),
+        Patch(facecolor="none", edgecolor=QUIET, label="memory alone (limits lifted)"),
     ]
     legend(figure, list(handles), columns=2)
     return Picture(

@@ -31,11 +31,11 @@ _WIDE_ENOUGH = 0.07
 
 
 def pool_shares(plan: Plan) -> Picture:
-    """Time-weighted shares under backlog; with max_num_seqs lifted too where that is the limit."""
+    """Time-weighted shares under backlog; with the limits lifted too where one binds."""
     panels = {"flags as given": [_shares(one.backlog) for one in plan.candidates]}
-    if any(one.bound_by_seats for one in plan.candidates):
+    if any(one.backlog is not one.memory_backlog for one in plan.candidates):
         alone = [_shares(one.memory_backlog) for one in plan.candidates]
-        panels["memory alone (max_num_seqs lifted)"] = alone
+        panels["memory alone (limits lifted)"] = alone
     titles = [one.title for one in plan.candidates]
     figure = new_figure(0.7 + (0.45 + 0.62 * len(titles)) * len(panels))
     column = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
