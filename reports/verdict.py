@@ -40,7 +40,8 @@ def answer(plan: Plan) -> list[str]:
     lines = [
         f"Under backlog the paged server runs {_running(plan.chosen)} requests at once: "
         f"{_against(plan, 'under_backlog')}; bound by {plan.chosen.bound_by}.",
-        f"Memory alone (max_num_seqs and max_num_batched_tokens lifted): {_memory(plan.chosen)} requests at once: "
+        f"Memory alone (max_num_seqs and max_num_batched_tokens lifted): {_memory(plan.chosen)} "
+        "requests at once: "
         f"{_against(plan, 'memory_alone')}.",
         f"Over the trace itself: {words.mean(plan.chosen.summary.mean_running)} on average: "
         f"{_against(plan, 'over_the_trace')}{_below_saturation(plan)}.",
