@@ -18,7 +18,7 @@ from ...calibration.step_cost import Batch
 from ..allocators import Allocator
 from ..batch import RunningBatch
 from ..request import Request
-from .queue import QUEUES
+from .queue import QUEUES, WaitingQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +107,7 @@ class Scheduler(ABC):
         self.allocator = allocator
         self.batch = batch
         self.limits = limits
-        self.waiting = QUEUES[limits.scheduling_policy]()
+        self.waiting: WaitingQueue = QUEUES[limits.scheduling_policy]()
         self.blocked = False
         """Who waits, waits for memory: the head was refused, or others were preempted for it."""
         self.held_tokens = 0
@@ -278,7 +278,7 @@ class Scheduler(ABC):
 
     def _take_head(self, tokens: int, step: Step, now_ns: float) -> None:
         """Admit the head of the queue with so many tokens, which :meth:`_ask` said would fit."""
-        request = self.waiting.pop()
+        request = self.waiting.take()
         self.allocator.admit(request, tokens)
         if step.events is not None:
             step.events.append(("a", request, tokens, list(request.blocks)))

@@ -6,81 +6,60 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import deque
 from heapq import heappop, heappush
+from typing import Protocol
 
 from ..request import Request
 
 Key = tuple[int, float, int]
 
 
-class WaitingQueue(ABC):
+class WaitingQueue(Protocol):
     """Requests that wait; the scheduler only ever looks at the head."""
 
-    @abstractmethod
-    def add(self, request: Request) -> None:
+    def add(self, request: Request, /) -> None:
         """A request arrives."""
 
-    @abstractmethod
-    def put_back(self, request: Request) -> None:
+    def put_back(self, request: Request, /) -> None:
         """A request was preempted."""
 
-    @abstractmethod
     def head(self) -> Request:
         """The next to be admitted; the queue is not empty."""
+        ...
 
-    @abstractmethod
-    def pop(self) -> Request:
+    def take(self) -> Request:
         """Take the head out."""
+        ...
 
-    @abstractmethod
     def __len__(self) -> int: ...
 
 
-class FcfsQueue(WaitingQueue):
+class FcfsQueue(deque[Request]):
     """First come, first served."""
 
-    def __init__(self) -> None:
-        self._requests: deque[Request] = deque()
-
-    def add(self, request: Request) -> None:
-        self._requests.append(request)
-
-    def put_back(self, request: Request) -> None:
-        self._requests.appendleft(request)
+    add = deque.append  # the deque's own methods: this is the hottest queue
+    put_back = deque.appendleft
+    take = deque.popleft
 
     def head(self) -> Request:
-        return self._requests[0]
-
-    def pop(self) -> Request:
-        return self._requests.popleft()
-
-    def __len__(self) -> int:
-        return len(self._requests)
+        return self[0]
 
 
-class PriorityQueue(WaitingQueue):
-    """The most urgent first."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[Key, Request]] = []
+class PriorityQueue(list[tuple[Key, Request]]):
+    """The most urgent first: a heap."""
 
     def add(self, request: Request) -> None:
         key = (request.priority, request.arrival_ns, request.tie_rank)
-        heappush(self._heap, (key, request))
+        heappush(self, (key, request))
 
-    def put_back(self, request: Request) -> None:
-        self.add(request)
+    put_back = add
 
     def head(self) -> Request:
-        return self._heap[0][1]
+        return self[0][1]
 
-    def pop(self) -> Request:
-        return heappop(self._heap)[1]
-
-    def __len__(self) -> int:
-        return len(self._heap)
+    def take(self) -> Request:
+        return heappop(self)[1]
 
 
 QUEUES: dict[str, type[WaitingQueue]] = {"fcfs": FcfsQueue, "priority": PriorityQueue}
