@@ -141,6 +141,8 @@ def simulate(
     typer.echo(server.setting + ".")
     typer.echo(f"Trace: {taken.origin}, {len(taken.trace)} requests; {taken.arrivals}.")
     _print(tables.summary_table(summary))
+    for reason, count in summary.reject_reasons.items():
+        typer.echo(f"Rejected {count}: {reason}.")
     left_out = ignored(taken.trace, server.deployment, concurrency=traced["concurrency"])
     _print_notes(taken.trace, (*taken.trace.notes, *server.notes, *left_out))
     if out is not None:

@@ -96,7 +96,8 @@ def workload_options(
     prompt_tokens: Annotated[int | None, _option(_WORK, "Every prompt has so many.")] = None,
     output_tokens: Annotated[int | None, _option(_WORK, "Every output has so many.")] = None,
     num_requests: Annotated[
-        int | None, _option(_WORK, "Synthetic: how many [default: 2000].", "--num-requests", "-n")
+        int | None,
+        _option(_WORK, "Synthetic: how many (else 2000).", "--num-requests", "-n"),
     ] = None,
     prefix_groups: Annotated[int | None, _option(_WORK, "Synthetic: shared prefixes.")] = None,
     prefix_tokens: Annotated[int | None, _option(_WORK, "Synthetic: tokens of each.")] = None,
@@ -152,9 +153,11 @@ def memory_options(
     max_model_len: Annotated[
         int | None, _option(_SERVER, "Longest prompt + output, tokens.")
     ] = None,
-    max_num_seqs: Annotated[int | None, _option(_SERVER, "[default: vLLM's by card]")] = None,
+    max_num_seqs: Annotated[
+        int | None, _option(_SERVER, "Requests at once (vLLM's default by card).")
+    ] = None,
     max_num_batched_tokens: Annotated[
-        int | None, _option(_SERVER, "Tokens per step [default: vLLM's by card].")
+        int | None, _option(_SERVER, "Tokens per step (vLLM's default by card).")
     ] = None,
     num_gpu_blocks_override: Annotated[
         int | None, _option(_SERVER, "Blocks of the pool, the null block included.")

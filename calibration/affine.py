@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from .step_cost import NS_PER_S, UNBOUNDED, Band, Batch, Line, StepCost
 
+LONGEST_S = 3600.0
 USER_BAND = Band(low=1.0, high=1.0, source="given by the user")
 
 
@@ -36,8 +37,8 @@ class AffineCost(StepCost):
         coefficients = (self.base_s, self.per_scheduled_token_s, self.per_context_token_s)
         names = ("base_s", "per_scheduled_token_s", "per_context_token_s")
         for name, value in zip(names, coefficients, strict=True):
-            if not 0 <= value < float("inf"):
-                raise ValueError(f"{name}(={value}) must be finite and >= 0.")
+            if not 0 <= value <= LONGEST_S:
+                raise ValueError(f"{name}(={value}) must be >= 0 and <= {LONGEST_S:g} seconds.")
         if not self.base_s + self.per_scheduled_token_s > 0:
             raise ValueError(
                 f"base_s(={self.base_s}) or per_scheduled_token_s(={self.per_scheduled_token_s}) "

@@ -17,6 +17,7 @@ from .json_files import read_json
 from .names import look_up
 
 GIB = 1 << 30
+MOST_MEMORY_BYTES = 1e14
 TEXT_FIELDS = ("name", "title", "generation", "price_date", "price_source")
 
 
@@ -55,6 +56,12 @@ class GPUSpec:
                 raise ValueError(f"{name}(={value!r}) must be > 0.")
         if not self.flops_of("bf16"):
             raise ValueError(f"flops_per_s(={dict(self.flops_per_s)}) must have a bf16 figure > 0.")
+        if not self.total_memory_bytes < MOST_MEMORY_BYTES:
+            raise ValueError(f"total_memory_bytes(={self.total_memory_bytes:g}) is no GPU's.")
+        if self.nvlink_bytes_per_s is not None and self.nvlink_bytes_per_s <= 0:
+            raise ValueError(
+                f"nvlink_bytes_per_s(={self.nvlink_bytes_per_s}) must be > 0, or null without."
+            )
         price = self.price_usd_per_hour
         if price is not None and not 0 <= price < float("inf"):
             raise ValueError(f"price_usd_per_hour(={price}) must be >= 0.")
@@ -103,7 +110,9 @@ def _read_gpu(path: Path) -> GPUSpec:
     if unknown:
         raise ValueError(f"{path}: {unknown[0]} is no field of a GPU.")
     base = {} if like is None else _values(look_up(GPUS, str(like), field=f"{path}: like"))
-    own = {"name": path.stem, "title": path.stem, **{k: _own(raw, k, path) for k in raw}}
+    name = str(raw.get("name", path.stem))
+    title = f"{name}, like {base['title']}" if base else name
+    own = {"name": name, "title": title, **{k: _own(raw, k, path) for k in raw}}
     read = {name: f"read in {path.name}" for name in sorted(raw)}
     values = {**base, **own, "sources": tuple({**dict(base.get("sources", ())), **read}.items())}
     missing = [f.name for f in fields(GPUSpec) if f.name not in values and f.default is MISSING]

@@ -133,7 +133,10 @@ def largest_model_len(plan: BlockPlan, upper: int | None = None) -> int:
 def _too_small(plan: BlockPlan, available_bytes: int, fitted: int) -> str:
     length = plan.max_model_len
     if length == AUTO:
-        return f"The KV pool of {available_bytes:,} bytes does not hold one token."
+        return (
+            f"The KV pool of {available_bytes:,} bytes does not hold one token beside the null "
+            "block."
+        )
     need = plan.blocks_of(length) + 1
     advice = (
         f"max_model_len <= {fitted} would fit"

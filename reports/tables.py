@@ -137,8 +137,6 @@ def summary_table(summary: Summary) -> Table:
     table.add_section()
     for name, title in CATEGORY_TITLES.items():
         table.add_row(f"pool: {title}", words.share(getattr(summary.pool_share, name)))
-    for reason, number in summary.reject_reasons.items():
-        table.add_row(f"rejected: {reason}", words.count(number))
     return table
 
 

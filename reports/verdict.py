@@ -26,7 +26,8 @@ def setting(plan: Plan) -> list[str]:
         f"KV pool {words.gib(budget.kv_cache_bytes)}: {words.count(budget.num_gpu_blocks)} blocks "
         f"of {budget.block_size} tokens, {words.count(budget.kv_cache_tokens)} tokens.",
         f"Scheduler {flags.scheduler}, max_num_seqs {flags.max_num_seqs}, max_num_batched_tokens "
-        f"{flags.max_num_batched_tokens}, max_model_len {flags.max_model_len}, prefix caching "
+        f"{flags.max_num_batched_tokens}, max_model_len {flags.max_model_len} "
+        f"({plan.chosen.server.max_model_len_from}), prefix caching "
         f"{on_off[flags.enable_prefix_caching]}, asynchronous scheduling "
         f"{on_off[flags.async_scheduling]}.",
         f"Trace: {plan.origin}, {words.count(len(plan.trace))} requests{_skipped(plan)}; arrivals: "

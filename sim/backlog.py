@@ -33,12 +33,18 @@ class Backlog:
     """Requests that finished inside the window."""
     memory_bound: float
     """Share of the window in which who waited, waited for memory."""
+    seat_bound: float
+    """Share of the window in which every seat was taken."""
     saturated: bool
     """False: the queue was empty before one turnover, the figures are over the whole run."""
 
 
-def measure(result: Result) -> Backlog:
+def measure(result: Result, *, seats: int) -> Backlog:
     """Take the figures of a run whose requests all arrived at time 0.
+
+    Args:
+        result: the run.
+        seats: requests that may run at once.
 
     Raises:
         ValueError: nothing finished.
@@ -64,6 +70,7 @@ def measure(result: Result) -> Backlog:
         window_s=length_s,
         num_finished=int(inside.sum()),
         memory_bound=float(segments["blocked"] @ weight) / length_s,
+        seat_bound=float((segments["num_running"] >= seats) @ weight) / length_s,
         saturated=saturated,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..traces import Trace
-from .provenance import digests, sources
+from .provenance import digests, settings, sources
 from .result import Result
 from .server import Server
 from .simulation import simulate
@@ -52,4 +52,5 @@ def simulate_server(
     if report is not None:
         report(name, total, total)
     marks = digests(server, trace_digest=trace.digest, concurrency=concurrency)
-    return result, summarise(result, sources=sources(server), digests=marks)
+    given = settings(server, trace, concurrency=concurrency)
+    return result, summarise(result, settings=given, sources=sources(server), digests=marks)

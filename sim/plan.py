@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from .ignored import ignored
 from .job import Report, simulate_server
 from .result import Result
 from .servable import rejections, servable_rows
+from .serve_command import serve_command
 from .server import Server
 from .summary import Summary, plain
 
@@ -70,20 +70,22 @@ class Candidate:
         """What limits the requests that run at once under backlog."""
         if self.backlog is None:
             return "no request fits"
-        flags = self.server.deployment
-        if self.bound_by_seats:
-            return f"max_num_seqs(={flags.limits.seats})"
         if not self.backlog.saturated:
             return "the number of requests"
-        if self.backlog.memory_bound < 0.5:
+        flags, memory, seats = self.server.deployment, *self._binding
+        if memory >= max(seats, 1 - memory - seats):
+            return "KV memory"
+        if seats >= 1 - memory - seats:
+            return f"max_num_seqs(={flags.limits.seats})"
+        if flags.scheduler == "vllm":
             return f"max_num_batched_tokens(={flags.max_num_batched_tokens})"
-        return "KV memory"
+        return f"the {flags.scheduler} scheduler"
 
     @property
-    def bound_by_seats(self) -> bool:
-        """Whether ``max_num_seqs`` is what limits the requests that run at once."""
-        seats = self.server.deployment.limits.seats
-        return self.backlog is not None and self.backlog.mean_running > 0.98 * seats
+    def _binding(self) -> tuple[float, float]:
+        """Shares of the time in which memory and seats were what was waited for."""
+        assert self.backlog is not None, "the caller has asked"
+        return self.backlog.memory_bound, self.backlog.seat_bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,21 +128,7 @@ class Plan:
     @property
     def serve_command(self) -> str:
         """The command line that starts the server as planned."""
-        flags = self.chosen.server.deployment
-        words = [
-            f"vllm serve {quote(self.model.hub_id or self.model.name)}",
-            f"--block-size {flags.block_size}",
-            f"--gpu-memory-utilization {flags.gpu_memory_utilization:g}",
-            f"--max-model-len {flags.max_model_len}",
-            f"--max-num-seqs {flags.max_num_seqs}",
-            f"--max-num-batched-tokens {flags.max_num_batched_tokens}",
-            "--no-enable-prefix-caching --no-async-scheduling",
-        ]
-        if flags.tensor_parallel_size > 1:
-            words.append(f"--tensor-parallel-size {flags.tensor_parallel_size}")
-        if flags.kv_cache_dtype != "auto":
-            words.append(f"--kv-cache-dtype {flags.kv_cache_dtype}")
-        return " ".join(words)
+        return serve_command(self.chosen.server)
 
     def to_json(self) -> dict[str, object]:
         """Everything but the columns."""
@@ -207,7 +195,7 @@ def make_plan(
         chosen=chosen,
         baselines=tuple(others),
         assumptions=_assumptions(server),
-        notes=(*server.notes, *trace.notes, *left_out, *_unsaturated(chosen, *others)),
+        notes=(*server.notes, *trace.notes, *left_out, *_caveats(chosen, *others)),
     )
 
 
@@ -242,12 +230,13 @@ def _candidate(
             server=server, summary=summary, result=result, backlog=None, memory_backlog=None
         )
     backlog = memory_backlog = _backlog(server, trace, f"{title}: backlog", report)
-    seats = server.deployment.limits.seats
-    if backlog.peak_running >= seats or backlog.memory_bound < _MEMORY_ALONE:
+    if backlog.memory_bound < _MEMORY_ALONE:
         lifted = server.with_flags(
             max_num_seqs=_NO_LIMIT, max_num_active_seqs=None, max_num_batched_tokens=_NO_LIMIT
         )
-        memory_backlog = _backlog(lifted, trace, f"{title}: backlog, memory alone", report)
+        alone = _backlog(lifted, trace, f"{title}: backlog, memory alone", report)
+        if alone.mean_running > backlog.mean_running:  # else the limits cost nothing
+            memory_backlog = alone
     return Candidate(
         server=server,
         summary=summary,
@@ -262,7 +251,7 @@ def _backlog(server: Server, trace: Trace, title: str, report: Report | None) ->
     rows = servable_rows(trace, server.deployment, server.num_gpu_blocks)
     queue = repeated(trace, rows, wanted)
     result, _ = simulate_server(server, trace=queue, title=title, report=report)
-    return measure(result)
+    return measure(result, seats=server.deployment.limits.seats)
 
 
 def _most_at_once(server: Server, trace: Trace) -> int:
@@ -303,9 +292,14 @@ def _advantage(chosen: Candidate, baseline: Candidate) -> Advantage:
     )
 
 
-def _unsaturated(*candidates: Candidate) -> list[str]:
-    """Where a backlog was too short, its figure is less than the truth."""
-    return [
+def _caveats(*candidates: Candidate) -> list[str]:
+    """Requests that were never served; backlogs too short for their figure to be the truth."""
+    unfinished = [
+        f"{one.title}: {one.summary.num_unfinished} requests of the trace were never served."
+        for one in candidates
+        if one.summary.num_unfinished
+    ]
+    return unfinished + [
         f"Memory alone, {one.title}: at least {one.memory_backlog.mean_running:.0f} at once; the "
         "backlog ran dry before it filled the pool."
         for one in candidates

@@ -6,8 +6,12 @@ import hashlib
 import json
 
 from .. import __version__
+from ..traces import Trace
+from .ignored import ignored
 from .server import Server
 from .summary import plain
+
+MOST_SKIPPED_LISTED = 100
 
 
 def digest(value: object) -> str:
@@ -27,6 +31,19 @@ def sources(server: Server) -> dict[str, object]:
         "gpu": server.gpu.name,
         "num_gpu_blocks": server.num_gpu_blocks,
         "memory": {line.name: line.source for line in server.budget.lines},
+    }
+
+
+def settings(server: Server, trace: Trace, *, concurrency: int | None) -> dict[str, object]:
+    """The flags, and what there is to say; the trace itself is told by its digest."""
+    left_out = ignored(trace, server.deployment, concurrency=concurrency)
+    return {
+        "deployment": server.deployment.to_json(),
+        "max_model_len_from": server.max_model_len_from,
+        "concurrency": concurrency,
+        "num_skipped_rows": len(trace.skipped),
+        "skipped_rows": [str(row) for row in trace.skipped[:MOST_SKIPPED_LISTED]],
+        "notes": [*trace.notes, *server.notes, *left_out],
     }
 
 

@@ -56,7 +56,7 @@ def why_rejected(
     """The reason to reject a request at arrival, empty if there is none."""
     longest = deployment.max_model_len
     if request.prompt_tokens >= longest:
-        return f"prompt of {request.prompt_tokens} tokens, max_model_len is {longest}"
+        return f"the prompt leaves no room in max_model_len(={longest})"
     if deployment.on_impossible == "stall":
         return ""
     return scheduler.why_never(request) or allocator.why_never(request)

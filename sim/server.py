@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 from ..calibration.costs import step_cost
-from ..calibration.engine_defaults import batch_defaults
+from ..calibration.engine_defaults import BLOCK_SIZE, batch_defaults
 from ..calibration.gpus import GPUSpec
 from ..calibration.memory import MemoryBudget, plan_memory
 from ..calibration.models import ModelSpec
@@ -28,6 +28,10 @@ class Server:
     budget: MemoryBudget
     cost: StepCost
     notes: tuple[str, ...] = ()
+    max_model_len_from: str = "given"
+    """In words, where max_model_len comes from."""
+    num_gpu_blocks_override: int | None = None
+    kv_cache_memory_bytes: int | None = None
 
     @property
     def num_gpu_blocks(self) -> int:
@@ -43,8 +47,8 @@ class Server:
             f"Server: {self.model.name} on {self.gpu.name}{tensor}, {flags.title}, "
             f"{flags.scheduler} scheduler, {self.num_gpu_blocks} blocks of {flags.block_size}, "
             f"max_num_seqs {flags.max_num_seqs}, max_num_batched_tokens "
-            f"{flags.max_num_batched_tokens}, max_model_len {flags.max_model_len}; "
-            f"step times: {self.cost.source}"
+            f"{flags.max_num_batched_tokens}, max_model_len {flags.max_model_len} "
+            f"({self.max_model_len_from}); step times: {self.cost.source}"
         )
 
     def with_flags(self, **flags: object) -> Server:
@@ -52,10 +56,15 @@ class Server:
         return replace(self, deployment=replace(self.deployment, **flags))  # type: ignore[arg-type]
 
 
-def default_max_model_len(trace: Arrivals, model: ModelSpec) -> int:
-    """The power of two that holds the longest request, at most the model's own length."""
+def default_max_model_len(trace: Arrivals, model: ModelSpec, block_size: int) -> tuple[int, str]:
+    """The power of two that holds the longest request and a block, at most the model's own length.
+
+    With it, in words, where it comes from.
+    """
     longest = int((trace.prompt_tokens + trace.output_tokens).max())
-    return min(next_power_of_two(longest), model.max_position_embeddings)
+    wanted = next_power_of_two(max(longest, block_size, 2))
+    own = model.max_position_embeddings
+    return (wanted, "from the longest request") if wanted <= own else (own, "the model's own")
 
 
 def resolve(
@@ -90,10 +99,13 @@ def resolve(
     if unknown:
         raise ValueError(f"flags(={unknown}) are no fields of Deployment.")
     _check_layers(model)
-    tokens, seqs = batch_defaults(gpu)
-    defaults = {"max_num_batched_tokens": tokens, "max_num_seqs": seqs}
-    wanted = default_max_model_len(trace, model) if max_model_len is None else max_model_len
-    deployment = Deployment(max_model_len=wanted, **{**defaults, **given})  # type: ignore[arg-type]
+    block_size = given.get("block_size", BLOCK_SIZE)
+    if not isinstance(block_size, int) or block_size < 1:
+        raise ValueError(f"block_size(={block_size}) must be > 0.")
+    wanted, origin = max_model_len or 0, "given"
+    if max_model_len is None:
+        wanted, origin = default_max_model_len(trace, model, block_size)
+    deployment = Deployment(max_model_len=wanted, **_with_batch_limits(given, gpu, wanted))  # type: ignore[arg-type]
 
     def budget_for(length: int | None) -> MemoryBudget:
         return plan_memory(
@@ -115,7 +127,9 @@ def resolve(
 
     if max_model_len is None:
         longest = max(budget_for(None).max_model_len, deployment.block_size)
-        deployment = replace(deployment, max_model_len=min(wanted, longest))
+        if longest < wanted:
+            deployment = replace(deployment, max_model_len=longest)
+            origin = "all that the pool holds"
     budget = budget_for(deployment.max_model_len)
     cost = step_cost(
         step_cost_spec,
@@ -128,8 +142,42 @@ def resolve(
     )
     notes = (*_notes(model), *budget.notes)
     return Server(
-        model=model, gpu=gpu, deployment=deployment, budget=budget, cost=cost, notes=notes
+        model=model,
+        gpu=gpu,
+        deployment=deployment,
+        budget=budget,
+        cost=cost,
+        notes=notes,
+        max_model_len_from=origin,
+        num_gpu_blocks_override=num_gpu_blocks_override,
+        kv_cache_memory_bytes=kv_cache_memory_bytes,
     )
+
+
+def _with_batch_limits(
+    given: Mapping[str, object], gpu: GPUSpec, max_model_len: int
+) -> dict[str, object]:
+    """The flags with vLLM's batch limits where none are given, checked as vLLM checks them."""
+    tokens, seqs = batch_defaults(gpu)
+    if given.get("enable_chunked_prefill") is False:
+        tokens = max(tokens, max_model_len)
+    flags = {"max_num_batched_tokens": tokens, **given}
+    budget = flags["max_num_batched_tokens"]
+    assert isinstance(budget, int), "the command line and Deployment take whole numbers"
+    flags.setdefault("max_num_seqs", min(seqs, max(budget, 1)))
+    seqs = int(str(flags["max_num_seqs"]))
+    if flags.get("scheduler", "vllm") == "vllm" and budget > 0:
+        if budget < seqs:
+            raise ValueError(
+                f"max_num_batched_tokens(={budget}) must be >= max_num_seqs(={seqs}): vLLM "
+                "refuses to start."
+            )
+        if given.get("enable_chunked_prefill") is False and budget < max_model_len:
+            raise ValueError(
+                f"max_num_batched_tokens(={budget}) must be >= max_model_len(={max_model_len}) "
+                "without chunked prefill: vLLM refuses to start."
+            )
+    return flags
 
 
 def _check_layers(model: ModelSpec) -> None:

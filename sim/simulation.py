@@ -66,7 +66,9 @@ def simulate(
     if concurrency is not None and concurrency < 1:
         raise ValueError(f"concurrency(={concurrency}) must be > 0.")
     if concurrency is None and trace.arrival_s is None:
-        raise ValueError("trace has lengths only: give an arrival process, a rate or concurrency.")
+        raise ValueError(
+            "trace has lengths only: give rate, concurrency or arrival_process backlog."
+        )
     run = _Run(
         trace,
         tie_rank=tie_rank,
@@ -145,7 +147,7 @@ class _Run:
     def closed_loop(self, concurrency: int) -> Result:
         """So many clients, each with one request under way."""
         queue = iter(self.requests)
-        for _ in range(concurrency):
+        for _ in range(min(concurrency, len(self.requests))):
             self.env.process(self._client(queue))
         return self._finish()
 

@@ -18,6 +18,8 @@ def prepare_directory(directory: str | Path) -> Path:
     Raises:
         ValueError: the folder cannot be made or written to.
     """
+    if not str(directory):
+        raise ValueError("out(='') must name a folder.")
     path = Path(directory)
     probe = path / ".kvsim-probe"
     try:

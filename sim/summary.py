@@ -8,6 +8,7 @@ anything waits or runs in ``effective_kv_utilisation``.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
@@ -77,6 +78,8 @@ class Summary:
     pool_share: PoolShare
     pool_slots: int
     prefix_hit_tokens: int
+    settings: Mapping[str, object]
+    """The flags, skipped rows and other notes, as far as they were given."""
     sources: Mapping[str, object]
     digests: Mapping[str, str]
 
@@ -88,10 +91,11 @@ class Summary:
 def summarise(
     result: Result,
     *,
+    settings: Mapping[str, object] | None = None,
     sources: Mapping[str, object] | None = None,
     digests: Mapping[str, str] | None = None,
 ) -> Summary:
-    """Reduce a result to its summary; ``sources`` and ``digests`` are passed through."""
+    """Reduce a result to its summary; settings, sources and digests are passed through."""
     requests, segments = result.requests, result.segments
     status = result.status
     done = status == FINISHED
@@ -126,6 +130,7 @@ def summarise(
         pool_share=pool_share(result, makespan_s),
         pool_slots=result.pool_slots,
         prefix_hit_tokens=0,
+        settings=dict(settings or {}),
         sources=dict(sources or {}),
         digests=dict(digests or {}),
     )
@@ -205,13 +210,9 @@ def pool_share(result: Result, over_s: float) -> PoolShare:
 
 
 def reject_reasons(result: Result) -> dict[str, int]:
-    """How many requests were rejected and why, the lengths in the reasons replaced by ``N``."""
+    """How many requests were rejected, by reason."""
     reasons = result.requests["reject_reason"]
-    counts: dict[str, int] = {}
-    for reason in reasons[reasons != ""].tolist():
-        words = ["N" if word.isdigit() else word for word in reason.split(" ")]
-        counts[" ".join(words)] = counts.get(" ".join(words), 0) + 1
-    return dict(sorted(counts.items()))
+    return dict(sorted(Counter(reasons[reasons != ""].tolist()).items()))
 
 
 def plain(value: object) -> object:

@@ -210,6 +210,32 @@ WRONG = {
     "half a workload": (["simulate", "--prompt-tokens", "3"], "go together"),
     "closed loop of 0": (["simulate", "--concurrency", "0"], "concurrency(=0) must be > 0"),
     "prefix caching": (["simulate", *SMALL, "--enable-prefix-caching"], "not simulated yet"),
+    "budget below seats": (
+        ["simulate", *SMALL, "--max-num-seqs", "256", "--max-num-batched-tokens", "64"],
+        "max_num_batched_tokens(=64) must be >= max_num_seqs(=256)",
+    ),
+    "whole prompts beyond the budget": (
+        [
+            *("simulate", *SMALL, "--no-enable-chunked-prefill"),
+            *("--max-model-len", "4096", "--max-num-batched-tokens", "1024"),
+        ],
+        "max_num_batched_tokens(=1024) must be >= max_model_len(=4096)",
+    ),
+    "backlog with a rate": (
+        ["simulate", *SMALL, "--arrival-process", "backlog"],
+        "rate(=4.0) has no place in a backlog",
+    ),
+    "think time without turns": (["simulate", *SMALL, "--think-time", "3"], "needs turns"),
+    "no folder": (["simulate", *SMALL, "--out", ""], "out(='') must name a folder"),
+    "endless step": (["simulate", *SMALL, "--step-cost", "affine:1e300,0,0"], "3600 seconds"),
+    "endless pool": (
+        ["simulate", *SMALL, "--num-gpu-blocks-override", "99999999999999999999"],
+        "num_gpu_blocks(=99999999999999999999) must be <=",
+    ),
+    "endless sessions": (
+        ["simulate", *SMALL, "--turns", "99999999999999999999"],
+        "turns(=99999999999999999999)",
+    ),
     "window": (["simulate", *SMALL, "--window", "5"], "window(='5') must be START:END"),
     "unknown trace name": (["trace", "fetch", "azure"], "azure"),
 }
@@ -294,3 +320,54 @@ def test_conform_without_its_trace(tmp_path: Path) -> None:
     result = run("conform", str(log))
     assert result.exit_code == 2
     assert "trace(='tiny.jsonl') of lonely.jsonl.gz is not beside it" in result.stderr
+
+
+def test_the_serve_command_says_all_that_was_planned(tmp_path: Path) -> None:
+    flags = ["--enforce-eager", "--num-gpu-blocks-override", "3000", "--kv-cache-dtype", "fp8"]
+    flags += ["--long-prefill-token-threshold", "512", "--scheduling-policy", "priority"]
+    plan = loaded("plan", "-n", "60", "--out", str(tmp_path), *flags)
+    for flag in ("--enforce-eager", "--num-gpu-blocks-override 3000", "--kv-cache-dtype fp8"):
+        assert flag in plan["serve_command"]
+    assert "--long-prefill-token-threshold 512" in plan["serve_command"]
+    assert "--scheduling-policy priority" in plan["serve_command"]
+    assert plan["serve_command"].startswith("vllm serve meta-llama/Llama-3.1-8B ")
+
+
+def test_the_token_budget_binds_where_it_does(tmp_path: Path) -> None:
+    """Long prompts and short answers: requests leave as fast as the budget lets them in."""
+    arguments = ["--prompt-tokens", "2000", "--output-tokens", "2", "-n", "300"]
+    plan = loaded("plan", *arguments, "--out", str(tmp_path))
+    paged = plan["candidates"][0]
+    assert paged["bound_by"] == "max_num_batched_tokens(=2048)"
+    assert paged["memory_backlog"]["mean_running"] > 5 * paged["backlog"]["mean_running"]
+    assert paged["backlog"]["pool_share"]["free"] > 0.9
+
+
+def test_a_trace_that_nobody_can_serve(tmp_path: Path) -> None:
+    arguments = ["--prompt-tokens", "900", "--output-tokens", "10", "-n", "5", "--rate", "1"]
+    result = run("plan", *arguments, "--max-model-len", "512", "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert "the prompt leaves no room in max_model_len(=512)" in result.stderr
+
+
+def test_a_burstiness_makes_gaps_gamma() -> None:
+    steady, bursty = (
+        loaded("simulate", *SMALL, "--burstiness", value)["digests"]["trace"] for value in "14"
+    )
+    assert steady != bursty
+
+
+def test_skipped_rows_are_in_the_json(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "arrived_at,num_prefill_tokens,num_decode_tokens\n0,10,5\n1,0,5\n", encoding="utf-8"
+    )
+    settings = loaded("simulate", "--trace", str(path))["settings"]
+    assert settings["num_skipped_rows"] == 1
+    assert "rows.csv row 3" in settings["skipped_rows"][0]
+    assert settings["deployment"]["block_size"] == 16
+
+
+def test_one_token_in_one_token_out() -> None:
+    summary = loaded("simulate", "--prompt-tokens", "1", "--output-tokens", "1", "--rate", "10")
+    assert summary["num_finished"] == 2000

@@ -18,6 +18,8 @@ from .workload import Workload, fixed_workload, synthesize
 
 DEFAULT_WORKLOAD = "sharegpt"
 DEFAULT_NUM_REQUESTS = 2_000
+_MOST = 1_000_000_000
+_LONGEST_SPAN_S = 3e8
 _WALL_CLOCK_S = 1e8  # three years: no trace is that long, a Unix time is larger
 
 
@@ -88,6 +90,19 @@ class Intake:
                 f"concurrency(={self.concurrency}) is a closed loop: it excludes rate and "
                 "arrival_process."
             )
+        for name in ("num_requests", "prompt_tokens", "output_tokens", "prefix_tokens", "turns"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= _MOST:
+                raise ValueError(f"{name}(={value}) must be > 0 and <= {_MOST}.")
+        if self.turns is None and self.think_time_s:
+            raise ValueError(f"think_time(={self.think_time_s}) needs turns.")
+        if self.arrival_process == "backlog" and self.rate_per_s is not None:
+            raise ValueError(f"rate(={self.rate_per_s}) has no place in a backlog.")
+        if self.burstiness != 1 and self.arrival_process not in (None, "poisson", "gamma"):
+            raise ValueError(
+                f"burstiness(={self.burstiness}) needs arrival_process gamma, not "
+                f"{self.arrival_process}."
+            )
         if self.seed < 0:
             raise ValueError(f"seed(={self.seed}) must be >= 0.")
 
@@ -152,6 +167,12 @@ def _from_zero(trace: Trace) -> Trace:
     if trace.arrival_s is None:
         return trace
     first_s = float(np.nanmin(trace.arrival_s))
+    span_s = float(np.nanmax(trace.arrival_s)) - first_s
+    if span_s > _LONGEST_SPAN_S:
+        raise ValueError(
+            f"trace(={trace.name!r}) spans {span_s / 31_557_600:.0f} years: its files or rows "
+            "count time from different clocks."
+        )
     if first_s < _WALL_CLOCK_S:
         return trace
     note = f"times count from the first arrival, {first_s:.3f} s on the trace's clock."
@@ -190,6 +211,8 @@ def _with_arrivals(intake: Intake, trace: Trace, origin: str) -> Taken:
         words = "" if trace.arrival_s is None else _own_times(trace, intake)
     else:
         process = process or "poisson"
+        if intake.burstiness != 1:
+            process = "gamma"  # as vLLM: a rate with a burstiness
         rng = _arrival_stream(intake.seed)
         times = arrival_times(
             trace.num_roots,

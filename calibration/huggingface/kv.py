@@ -93,6 +93,11 @@ def kv_shape(fields: Fields, layer: Layer) -> tuple[int, int, int]:
     if layer.heads_per_kv_head:
         kv_heads = heads // layer.heads_per_kv_head
     dim = head_dim(fields)
+    if heads % kv_heads:
+        raise ValueError(
+            f"{fields.where}: num_key_value_heads(={kv_heads}) must divide "
+            f"num_attention_heads(={heads})."
+        )
     dim_v = fields.positive("v_head_dim", default=dim)
     if layer.attention == "sliding_window":
         kv_heads = fields.positive("swa_num_key_value_heads", default=kv_heads)

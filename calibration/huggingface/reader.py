@@ -22,6 +22,11 @@ from .quantization import FULL_BITS, MXFP4_BITS, checkpoint_kv_dtype, role_bits
 TIED_BY_DEFAULT = ("opt", "gemma", "gpt2", "cohere")
 FOUR_NORMS = ("gemma2", "gemma3", "gemma4")
 OPT_POSITION_OFFSET = 2
+NO_DECODERS = (
+    *("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "albert", "electra", "deberta"),
+    *("t5", "mt5", "umt5", "bart", "mbart", "pegasus", "marian", "m2m_100", "nllb"),
+    *("whisper", "wav2vec2", "hubert", "clip", "siglip", "vit", "dinov2", "modernbert"),
+)
 
 
 def read_config(path: Path) -> ModelSpec:
@@ -50,6 +55,7 @@ def spec_from_config(raw: Mapping[str, Any], *, name: str, source: str, where: s
     Raises:
         ValueError: a field missing or wrong.
     """
+    _check_decoder(raw, where)
     fields = Fields(raw, where)
     layers = read_layers(fields)
     experts = read_experts(fields)
@@ -78,6 +84,12 @@ def spec_from_config(raw: Mapping[str, Any], *, name: str, source: str, where: s
         expert_intermediate_size=experts.intermediate_size,
         shared_expert_intermediate_size=experts.shared_intermediate_size,
     )
+
+
+def _check_decoder(raw: Mapping[str, Any], where: str) -> None:
+    kind = str(raw.get("model_type", ""))
+    if raw.get("is_encoder_decoder") is True or kind.startswith(NO_DECODERS):
+        raise ValueError(f"{where}: model_type(={kind!r}) is no decoder-only language model.")
 
 
 def _quantization(fields: Fields) -> Mapping[str, Any] | None:

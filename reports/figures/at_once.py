@@ -40,9 +40,9 @@ def at_once(plan: Plan) -> Picture:
     return Picture(
         name="requests-at-once",
         title="Requests at once under backlog",
-        caption="All requests of the trace wait at time 0. The filled bar is the mean number that "
-        "runs with the flags as given; the outlined bar is what memory alone would hold. Where "
-        "the two differ, max_num_seqs is the limit and not the allocator.",
+        caption="Requests with the trace's lengths never run out. The filled bar is the mean "
+        "number that runs with the flags as given; the outlined bar is what memory alone would "
+        "hold. Where they differ, seats or the token budget bind and not the allocator.",
         alt="Bars of requests running at once: "
         + "; ".join(
             f"{one.title} {words.mean(a)}, by memory alone {words.mean(b)}"

@@ -33,7 +33,7 @@ _WIDE_ENOUGH = 0.07
 def pool_shares(plan: Plan) -> Picture:
     """Time-weighted shares under backlog; with the limits lifted too where one binds."""
     panels = {"flags as given": [_shares(one.backlog) for one in plan.candidates]}
-    if any(one.backlog is not one.memory_backlog for one in plan.candidates):
+    if any(one.backlog != one.memory_backlog for one in plan.candidates):
         alone = [_shares(one.memory_backlog) for one in plan.candidates]
         panels["memory alone (limits lifted)"] = alone
     titles = [one.title for one in plan.candidates]
@@ -51,7 +51,7 @@ def pool_shares(plan: Plan) -> Picture:
         caption="Time-weighted shares of the KV pool while requests never run out. Token states "
         "are slots that hold KV now; reserved slots will be filled later by the same request; "
         "internal waste is allocated and never filled; external waste is unallocated but unusable "
-        "(holes, power-of-two rounding); free space is left where max_num_seqs is the limit. More "
+        "(holes, power-of-two rounding); free space is left where seats or tokens bind. More "
         "of the first is better.",
         alt="Shares of the KV pool: "
         + "; ".join(

@@ -70,7 +70,7 @@ class ContiguousAllocator(Allocator):
         size = self.reserved_for(request)
         if self.placement.granted(size) <= self._largest:
             return ""
-        return f"reserves {size} slots in one piece, the largest has {self._largest}"
+        return f"reserves more slots in one piece than the {self._largest} of the largest"
 
     def can_admit(self, request: Request, tokens: int, *, others_run: bool) -> bool:
         return self.placement.find(self.reserved_for(request)) is not None

@@ -14,6 +14,9 @@ from __future__ import annotations
 from ..request import Request
 from .base import Allocator, Growth, Usage
 
+MOST_BLOCKS = 1 << 26
+"""Every block is an entry of the free list; a block of one token on eight GPUs is within this."""
+
 
 class PagedAllocator(Allocator):
     """Blocks of ``block_size`` tokens; ``num_gpu_blocks`` counts the null block.
@@ -43,6 +46,8 @@ class PagedAllocator(Allocator):
             raise ValueError(
                 f"num_gpu_blocks(={num_gpu_blocks}) must be >= 2: block 0 is the null block."
             )
+        if num_gpu_blocks > MOST_BLOCKS:
+            raise ValueError(f"num_gpu_blocks(={num_gpu_blocks}) must be <= {MOST_BLOCKS}.")
         if not 0 <= watermark < 1:
             raise ValueError(f"watermark(={watermark}) must be in [0, 1).")
         self.block_size = block_size
@@ -62,10 +67,9 @@ class PagedAllocator(Allocator):
         return -(-tokens // self.block_size)
 
     def why_never(self, request: Request) -> str:
-        need = self.blocks_for(request.kv_tokens)
-        if need < self.num_gpu_blocks:
+        if self.blocks_for(request.kv_tokens) < self.num_gpu_blocks:
             return ""
-        return f"needs {need} blocks, the pool has {self.num_gpu_blocks - 1}"
+        return f"needs more than all {self.num_gpu_blocks - 1} blocks of the pool"
 
     def can_admit(self, request: Request, tokens: int, *, others_run: bool) -> bool:
         free = len(self.free) - (self.watermark_blocks if others_run else 0)

@@ -22,10 +22,7 @@ class VllmScheduler(Scheduler):
         budget = self.limits.max_num_batched_tokens
         if self.limits.enable_chunked_prefill or request.kv_tokens <= budget:
             return ""
-        return (
-            f"needs {request.kv_tokens} tokens in one step, "
-            f"max_num_batched_tokens is {budget} and chunked prefill is off"
-        )
+        return f"needs more in one step than max_num_batched_tokens(={budget})"
 
     def add(self, request: Request) -> bool:
         matters = super().add(request)

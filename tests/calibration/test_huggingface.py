@@ -170,3 +170,11 @@ def test_checkpoint_asks_for_fp8_kv(tmp_path: Path) -> None:
     model = load_model(str(tmp_path))
     assert model.checkpoint_kv_dtype == "fp8"
     assert model.kv_bytes_per_token() == model.kv_bytes_per_token("bfloat16") // 2
+
+
+@pytest.mark.parametrize(
+    "raw", [{"model_type": "bert"}, {"model_type": "t5", "is_encoder_decoder": True}]
+)
+def test_an_encoder_is_no_decoder(raw: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="is no decoder-only language model"):
+        spec_from_config(raw, name="x", source="test", where="config.json")

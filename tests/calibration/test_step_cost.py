@@ -77,7 +77,7 @@ def test_affine_wants_three_numbers(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["-1,0,0", "nan,0,0", "0,inf,0"])
 def test_affine_wants_finite_coefficients(text: str) -> None:
-    with pytest.raises(ValueError, match=r"must be finite and >= 0."):
+    with pytest.raises(ValueError, match=r"must be >= 0 and <= 3600 seconds."):
         AffineCost.parse(text)
 
 

@@ -85,7 +85,7 @@ class TestPaged:
 
     def test_why_never(self) -> None:
         assert paged().why_never(request(100, 61)) == ""
-        assert paged().why_never(request(100, 62)) == "needs 11 blocks, the pool has 10"
+        assert paged().why_never(request(100, 62)) == "needs more than all 10 blocks of the pool"
 
     @pytest.mark.parametrize(
         ("changes", "message"),
@@ -158,7 +158,7 @@ class TestContiguous:
         small = ContiguousAllocator(
             pool_slots=100, max_model_len=256, reservation="max", placement="buddy"
         )
-        assert "reserves 256 slots in one piece, the largest has 64" in small.why_never(request(1))
+        assert small.why_never(request(1)).endswith("than the 64 of the largest")
 
     @pytest.mark.parametrize(
         ("field", "value"), [("reservation", "min"), ("placement", "worst_fit")]

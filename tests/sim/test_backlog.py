@@ -37,8 +37,10 @@ def test_window_opens_after_one_turnover_and_closes_with_the_queue() -> None:
     assert saturated
     assert begin_s == pytest.approx(finish[1])
     assert end_s == pytest.approx(scheduled_last), "the last one left the queue then"
-    found = measure(result)
+    found = measure(result, seats=2)
     assert found.mean_running == pytest.approx(2.0)
+    assert found.seat_bound == pytest.approx(1.0)
+    assert found.memory_bound == 0
     inside = (result.requests["finish_s"] > begin_s) & (result.requests["finish_s"] <= end_s)
     assert found.num_finished == inside.sum()
     assert 0 < found.num_finished < n - 2

@@ -245,7 +245,7 @@ def test_the_engine_that_would_start_over_for_ever_ends() -> None:
 
 def test_without_chunks_a_request_that_could_not_be_resumed_is_rejected() -> None:
     result = serve([0.0], [10], [10], enable_chunked_prefill=False, max_num_batched_tokens=18)
-    assert "needs 19 tokens in one step" in result.requests["reject_reason"][0]
+    assert "max_num_batched_tokens(=18)" in result.requests["reject_reason"][0]
 
 
 @MODES

@@ -46,7 +46,7 @@ def backlog(preset: str, *, num_requests: int = 4_000, **flags: object) -> Backl
         cost=AffineCost(base_s=0.02),
         num_gpu_blocks=POOL_SLOTS // BLOCK_SIZE,
     )
-    return measure(result)
+    return measure(result, seats=NO_LIMIT)
 
 
 def orca(preset: str, reservation: str) -> Backlog:

@@ -1,0 +1,56 @@
+"""The ``vllm serve`` line that starts a server as it was simulated."""
+
+from __future__ import annotations
+
+from shlex import quote
+
+from .server import Server
+
+
+def serve_command(server: Server) -> str:
+    """Model and every flag that differs from vLLM's default; a remark where vLLM cannot do it."""
+    flags = server.deployment
+    words = [
+        f"vllm serve {quote(server.model.hub_id or server.model.name)}",
+        f"--block-size {flags.block_size}",
+        f"--gpu-memory-utilization {flags.gpu_memory_utilization:g}",
+        f"--max-model-len {flags.max_model_len}",
+        f"--max-num-seqs {flags.max_num_seqs}",
+        f"--max-num-batched-tokens {flags.max_num_batched_tokens}",
+        *_values(server),
+        *_switches(server),
+    ]
+    remark = "" if flags.scheduler == "vllm" else f"  # vLLM has no {flags.scheduler} scheduler"
+    return " ".join(words) + remark
+
+
+def _values(server: Server) -> list[str]:
+    """Flags with a value, where it is not the default."""
+    flags = server.deployment
+    values = {
+        "--tensor-parallel-size": (flags.tensor_parallel_size, 1),
+        "--kv-cache-dtype": (flags.kv_cache_dtype, "auto"),
+        "--num-gpu-blocks-override": (server.num_gpu_blocks_override, None),
+        "--kv-cache-memory-bytes": (server.kv_cache_memory_bytes, None),
+        "--max-num-active-seqs": (flags.max_num_active_seqs, None),
+        "--long-prefill-token-threshold": (flags.long_prefill_token_threshold, 0),
+        "--prefill-schedule-interval": (flags.prefill_schedule_interval, 1),
+        "--scheduling-policy": (flags.scheduling_policy, "fcfs"),
+        "--watermark": (flags.watermark, 0.0),
+    }
+    return [f"{name} {value}" for name, (value, default) in values.items() if value != default]
+
+
+def _switches(server: Server) -> list[str]:
+    """What is switched on or off."""
+    flags = server.deployment
+    windowed = {layers.kind for layers in server.model.layers} - {"full", "mla"}
+    switches = {
+        "--enforce-eager": flags.enforce_eager,
+        "--no-enable-chunked-prefill": not flags.enable_chunked_prefill,
+        "--no-scheduler-reserve-full-isl": not flags.scheduler_reserve_full_isl,
+        "--disable-hybrid-kv-cache-manager": bool(windowed),
+        "--no-enable-prefix-caching": not flags.enable_prefix_caching,
+        "--no-async-scheduling": not flags.async_scheduling,
+    }
+    return [name for name, used in switches.items() if used]
