@@ -139,8 +139,7 @@ class PagedAllocator(Allocator):
             members = due[(step + offset) % block_size]
             if members:
                 internal, count = 0, len(members)
-                taken = free[-count:]
-                taken.reverse()
+                taken = free[: -count - 1 : -1]  # the last ones, from the back
                 del free[-count:]
                 for request, block in zip(members, taken, strict=True):
                     blocks = request.blocks
@@ -161,10 +160,8 @@ class PagedAllocator(Allocator):
 
     def _take(self, request: Request, count: int) -> None:
         free = self.free
-        taken = free[-count:]
-        taken.reverse()
+        request.blocks += free[: -count - 1 : -1]  # the last ones, from the back
         del free[-count:]
-        request.blocks += taken
         if len(request.blocks) == request.final_blocks:
             self._internal_slots += self._tail_slots(request)
 

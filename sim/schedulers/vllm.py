@@ -55,6 +55,9 @@ class VllmScheduler(Scheduler):
         return step
 
     def could_admit(self) -> bool:
+        if not self.waiting:
+            self.blocked = False
+            return False
         budget = self.limits.max_num_batched_tokens - self.batch.num_decodes
         tokens = self._head_tokens(budget, self._cap(len(self.batch.requests) + len(self.waiting)))
         self.blocked = False
