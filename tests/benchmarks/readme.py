@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))  # support/, as pytest has it
+SHARED = ROOT.parent / "shared"
 README = ROOT / "README.md"
 PLAN = ["plan", "--gpu", "a100", "--block-size", "16"]
 PICTURE = "where-the-bytes-go.png"
@@ -85,6 +86,20 @@ def knowledge_block() -> str:
     )
 
 
+def measured_block() -> str:
+    """The recorded run of a real server beside the simulated one."""
+    from support.measured import MEASURED, TRACE, figure, simulated_run
+
+    _, summary = simulated_run(SHARED / TRACE)
+    lines = ["| | measured | simulated | |", "|---|---|---|---|"]
+    for name, measured in MEASURED.items():
+        ours = figure(summary, name)
+        lines.append(
+            f"| `{name}` | {measured:.4g} | {ours:.4g} | {100 * (ours / measured - 1):+.1f} % |"
+        )
+    return "\n".join(lines)
+
+
 def speed_block(trace: str) -> str:
     """The benchmark's table."""
     sys.path.insert(0, str(Path(__file__).parent))
@@ -99,6 +114,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "conformance": conformance_block,
     "knowledge": knowledge_block,
 }
+if (SHARED / "measured").is_dir():  # the recording is not part of the repository
+    BLOCKS["measured"] = measured_block
 
 
 def block_in(text: str, name: str) -> str:

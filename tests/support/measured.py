@@ -1,0 +1,45 @@
+"""A published run of a real server and the ``datasheet`` source, which was not fitted to it.
+
+300 ShareGPT requests on one RTX PRO 6000, Llama-3.1-8B, vLLM 0.19.0, prefix caching on (few prompts
+repeat). The measured figures are those of the recording's own summary.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kvsim.calibration.gpus import load_gpu
+from kvsim.calibration.models import load_model
+from kvsim.sim.job import simulate_server
+from kvsim.sim.server import Server, resolve
+from kvsim.sim.summary import Summary
+from kvsim.traces import load_trace
+
+TRACE = "measured/rtx-pro-6000-llama-3.1-8b/trace.jsonl.gz"
+MEASURED = {
+    "makespan_s": 65.93,
+    "output_tokens_per_s": 2969.3,
+    "tpot_s p50": 33.4e-3,
+    "tpot_s p95": 36.9e-3,
+    "e2e_s p50": 29.62,
+    "e2e_s p95": 36.62,
+}
+
+
+def figure(summary: Summary, name: str) -> float:
+    """One of the figures by name."""
+    field, _, quantile = name.partition(" ")
+    value = getattr(summary, field)
+    return float(getattr(value, quantile) if quantile else value)
+
+
+def simulated_run(path: Path) -> tuple[Server, Summary]:
+    """The run as kvsim has it."""
+    trace = load_trace(path, trace_block_size=16)
+    server = resolve(
+        model=load_model("llama-3.1-8b"),
+        gpu=load_gpu("rtx-pro-6000"),
+        trace=trace,
+        flags={"max_num_seqs": 128, "max_num_batched_tokens": 2048},
+    )
+    return server, simulate_server(server, trace=trace)[1]
