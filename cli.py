@@ -13,6 +13,7 @@ import typer
 
 from . import __version__, options
 from .options import JsonFlag, OutOption, with_groups
+from .usage import OneSentenceGroup
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="kvsim",
+    cls=OneSentenceGroup,
     help="Simulate LLM KV-cache memory and plan serving capacity.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -226,6 +226,12 @@ WRONG = {
         "rate(=4.0) has no place in a backlog",
     ),
     "think time without turns": (["simulate", *SMALL, "--think-time", "3"], "needs turns"),
+    "not a number": (["memory", "--block-size", "abc"], "--block-size(='abc')"),
+    "not a whole number": (["memory", "--block-size=1.5"], "--block-size(='1.5')"),
+    "unknown option": (["plan", "--bogus"], "--bogus"),
+    "unknown command": (["planet"], "planet"),
+    "missing option": (["trace", "generate"], "--out"),
+    "missing argument": (["trace", "stats"], "files"),
     "no folder": (["simulate", *SMALL, "--out", ""], "out(='') must name a folder"),
     "endless step": (["simulate", *SMALL, "--step-cost", "affine:1e300,0,0"], "3600 seconds"),
     "endless pool": (
@@ -371,3 +377,12 @@ def test_skipped_rows_are_in_the_json(tmp_path: Path) -> None:
 def test_one_token_in_one_token_out() -> None:
     summary = loaded("simulate", "--prompt-tokens", "1", "--output-tokens", "1", "--rate", "10")
     assert summary["num_finished"] == 2000
+
+
+@pytest.mark.parametrize("words", [[], ["trace"]])
+def test_no_words_show_the_help(words: list[str]) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "Usage" in result.output
+    assert "Traceback" not in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
