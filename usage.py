@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +29,12 @@ class OneSentenceGroup(TyperGroup):
             outcome = super().main(
                 words, prog_name, complete_var, False, windows_expand_args, **extra
             )
+        except (KeyboardInterrupt, typer.Abort):
+            typer.echo("Interrupted.", err=True)
+            sys.exit(130)
+        except BrokenPipeError:  # the reader of our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
         except Exception as error:
             if not standalone_mode or not hasattr(error, "format_message"):
                 raise
