@@ -21,6 +21,7 @@ QUANTISED_ROLES = ("attention", "mlp", "experts", "shared_experts")
 NVFP4_BITS = 4 + 8 / 16
 MXFP4_BITS = 4 + 8 / 32
 DEFAULT_GROUP = 128
+NOT_QUANTISED = ("", "NONE", "BF16", "BFLOAT16", "FP16", "COMPRESSED-TENSORS", "DENSE")
 # How each role is spelled in the names of modules; the first match wins.
 ROLE_WORDS = {
     "shared_experts": ("shared_expert", "share_expert"),
@@ -83,7 +84,14 @@ def _bits(config: Mapping[str, Any]) -> float:
         return _group_bits(group)
     if method == "fp8" or "FP8" in algorithm:
         return 8 + _block_scale_bits(config)
-    return 8.0 if "8" in algorithm else FULL_BITS
+    if "8" in algorithm:
+        return 8.0
+    if algorithm in NOT_QUANTISED:
+        return FULL_BITS
+    raise ValueError(
+        f"quant_method(={method!r}), quant_algo(={config.get('quant_algo')!r}) is no weight "
+        "format that kvsim knows: fp8, int8, awq, gptq, mxfp4, nvfp4, compressed-tensors."
+    )
 
 
 def _group_size(config: Mapping[str, Any]) -> int:

@@ -178,3 +178,8 @@ def test_checkpoint_asks_for_fp8_kv(tmp_path: Path) -> None:
 def test_an_encoder_is_no_decoder(raw: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="is no decoder-only language model"):
         spec_from_config(raw, name="x", source="test", where="config.json")
+
+
+def test_an_unknown_weight_format_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"quant_method\(='weird'\)"):
+        role_bits({"quant_method": "weird"})
