@@ -244,6 +244,39 @@ def stats(options: dict[str, Any], files: Files, as_json: JsonFlag = False) -> N
     _print_notes(trace, trace.notes)
 
 
+@trace_app.command("cache-curve")
+@with_groups(options=options.file_options)
+def cache_curve(
+    options: dict[str, Any],
+    files: Files,
+    sizes: Annotated[
+        list[int] | None, typer.Option("--size", help="Blocks of the cache; several times.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="PNG to write.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Prefix-cache hit ratio against cache size (LRU), in one pass over the trace."""
+    from .reports.cache_curve import CONVENTIONS, SIZES, curve_json, curve_png, curve_sheet
+    from .reports.tables import sheet_table
+    from .sim.store import write_files
+    from .traces.cache_curve import cache_curve as curve_of
+    from .traces.intake import Intake, take_in
+
+    trace = take_in(Intake(trace=tuple(files), **options)).trace
+    curve = curve_of(trace)
+    wanted = sizes or SIZES
+    shown = curve_json(curve, wanted)
+    if out is not None:
+        path = Path(out)
+        write_files(path.parent, {path.name: curve_png(curve, trace.name)})
+    if as_json:
+        _print_json(shown)
+        return
+    _print(sheet_table(curve_sheet(curve, wanted)))
+    typer.echo(CONVENTIONS[curve.convention])
+    _print_notes(trace, trace.notes)
+
+
 @trace_app.command()
 @with_groups(options=options.workload_options)
 def generate(

@@ -26,6 +26,7 @@ COMMANDS = [
     ["conform"],
     ["trace"],
     ["trace", "stats"],
+    ["trace", "cache-curve"],
     ["trace", "generate"],
     ["trace", "fetch"],
 ]
@@ -386,3 +387,26 @@ def test_no_words_show_the_help(words: list[str]) -> None:
     assert "Usage" in result.output
     assert "Traceback" not in result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_cache_curve(tmp_path: Path) -> None:
+    path = tmp_path / "made.jsonl"
+    arguments = ["--workload", "sharegpt", "-n", "300", "--turns", "3", "--rate", "2"]
+    assert run("trace", "generate", *arguments, "--out", str(path)).exit_code == 0
+    curve = loaded(
+        "trace",
+        "cache-curve",
+        str(path),
+        "--size",
+        "50",
+        "--size",
+        "5000",
+        "--out",
+        str(tmp_path / "new" / "curve.png"),
+    )
+    ratios = [curve["lru"][size]["token_ratio"] for size in ("50", "5000")]
+    assert ratios[0] < ratios[1] <= curve["infinite"]["token_ratio"]
+    assert (tmp_path / "new" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    shown = run("trace", "cache-curve", str(path), "--size", "0")
+    assert shown.exit_code == 2
+    assert "num_blocks(=0) must be > 0" in shown.stderr

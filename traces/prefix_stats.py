@@ -28,7 +28,7 @@ def prefix_stats(trace: Trace, capacities: Sequence[int] = DEFAULT_CAPACITIES) -
     for capacity in capacities:
         if capacity < 1:
             raise ValueError(f"capacity(={capacity}) must be > 0.")
-    chains = _chains(trace)
+    chains = chains_of(trace)
     num_unique = len(np.unique(trace.hash_ids))
     return {
         "block_tokens": trace.hash_block_size,
@@ -41,10 +41,13 @@ def prefix_stats(trace: Trace, capacities: Sequence[int] = DEFAULT_CAPACITIES) -
     }
 
 
-def _chains(trace: Trace) -> list[list[int]]:
-    """Each request's ids, renumbered from 0 (small integers are cheap keys)."""
-    assert trace.hash_ids is not None
-    assert trace.hash_offsets is not None
+def chains_of(trace: Trace) -> list[list[int]]:
+    """Each request's ids, renumbered from 0 (small integers are cheap keys).
+
+    Raises ValueError where the trace has no hash ids.
+    """
+    if trace.hash_ids is None or trace.hash_offsets is None or trace.hash_block_size is None:
+        raise ValueError(f"trace {trace.name!r} has no hash_ids.")
     _, numbers = np.unique(trace.hash_ids, return_inverse=True)
     flat, bounds = numbers.tolist(), trace.hash_offsets.tolist()
     return [flat[a:b] for a, b in pairwise(bounds)]
