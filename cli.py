@@ -52,19 +52,13 @@ def main(
 @app.command()
 @with_groups(
     hardware=options.hardware_options,
-    memory=options.memory_options,
-    traced=options.trace_options,
-    drawn=options.workload_options,
-    files=options.file_options,
-    engine=options.engine_options,
+    flags=options.flag_options,
+    work=options.work_options,
 )
 def plan(
     hardware: dict[str, Any],
-    memory: dict[str, Any],
-    traced: dict[str, Any],
-    drawn: dict[str, Any],
-    files: dict[str, Any],
-    engine: dict[str, Any],
+    flags: dict[str, Any],
+    work: dict[str, Any],
     out: Plans = "report",
     as_json: JsonFlag = False,
 ) -> None:
@@ -75,13 +69,13 @@ def plan(
     from .sim.plan import make_plan, with_default_arrivals
     from .sim.store import prepare_directory
 
-    taken = _taken(traced, drawn, files)
-    server = _server(hardware, memory, engine, taken.trace)
+    taken = _taken(work)
+    server = _server(hardware, flags, taken.trace)
     prepare_directory(out)
     with ProgressBar() as bar:
         if not taken.arrivals:
-            taken = with_default_arrivals(server, taken, seed=drawn["seed"], report=bar.report)
-        made = make_plan(server, taken=taken, concurrency=traced["concurrency"], report=bar.report)
+            taken = with_default_arrivals(server, taken, seed=work["seed"], report=bar.report)
+        made = make_plan(server, taken=taken, concurrency=work["concurrency"], report=bar.report)
     paths = write_plan(made, Path(out))
     if as_json:
         _print_json(made.to_json())
@@ -96,20 +90,14 @@ def plan(
 @app.command()
 @with_groups(
     hardware=options.hardware_options,
-    memory=options.memory_options,
-    traced=options.trace_options,
-    drawn=options.workload_options,
-    files=options.file_options,
-    engine=options.engine_options,
+    flags=options.flag_options,
+    work=options.work_options,
     allocator=options.allocator_options,
 )
 def simulate(
     hardware: dict[str, Any],
-    memory: dict[str, Any],
-    traced: dict[str, Any],
-    drawn: dict[str, Any],
-    files: dict[str, Any],
-    engine: dict[str, Any],
+    flags: dict[str, Any],
+    work: dict[str, Any],
     allocator: dict[str, Any],
     out: OutOption = None,
     exact_steps: Annotated[
@@ -124,15 +112,15 @@ def simulate(
     from .sim.job import simulate_server
     from .sim.store import prepare_directory, write_result
 
-    taken = _taken(traced, drawn, files)
-    server = _server(hardware, memory, {**engine, **allocator}, taken.trace)
+    taken = _taken(work)
+    server = _server(hardware, {**flags, **allocator}, taken.trace)
     if out is not None:
         prepare_directory(out)
     with ProgressBar() as bar:
         result, summary = simulate_server(
             server,
             trace=taken.trace,
-            concurrency=traced["concurrency"],
+            concurrency=work["concurrency"],
             exact_steps=exact_steps,
             report=bar.report,
         )
@@ -145,7 +133,7 @@ def simulate(
     _print(tables.summary_table(summary))
     for reason, count in summary.reject_reasons.items():
         typer.echo(f"Rejected {count}: {reason}.")
-    left_out = ignored(taken.trace, server.deployment, concurrency=traced["concurrency"])
+    left_out = ignored(taken.trace, server.deployment, concurrency=work["concurrency"])
     _print_notes(taken.trace, (*taken.trace.notes, *server.notes, *left_out))
     if out is not None:
         typer.echo(f"Wrote {out}: {', '.join(path.name for path in paths)}")
@@ -325,10 +313,10 @@ def fetch(
     _print_json({"path": str(path)}) if as_json else typer.echo(f"Wrote {path}")
 
 
-def _taken(traced: dict[str, Any], drawn: dict[str, Any], files: dict[str, Any]) -> Taken:
+def _taken(work: dict[str, Any]) -> Taken:
     from .traces.intake import Intake, take_in
 
-    return take_in(Intake(**traced, **drawn, **files))
+    return take_in(Intake(**work))
 
 
 def _hardware(hardware: dict[str, Any]) -> tuple[Any, Any]:
@@ -339,13 +327,10 @@ def _hardware(hardware: dict[str, Any]) -> tuple[Any, Any]:
     return load_model(hardware["model"]), gpu
 
 
-def _server(
-    hardware: dict[str, Any], memory: dict[str, Any], engine: dict[str, Any], trace: Trace
-) -> Server:
+def _server(hardware: dict[str, Any], flags: dict[str, Any], trace: Trace) -> Server:
     from .sim.server import resolve
 
     model, gpu = _hardware(hardware)
-    flags = {**memory, **engine}
     return resolve(
         model=model,
         gpu=gpu,

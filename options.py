@@ -58,6 +58,22 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     ]
 
 
+def merged(*groups: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Several groups as one: all of their options, all of their values."""
+    members = [(group, _parameters(group)) for group in groups]
+
+    def build(**values: Any) -> dict[str, Any]:
+        built: dict[str, Any] = {}
+        for group, parameters in members:
+            built |= group(**{p.name: values[p.name] for p in parameters})
+        return built
+
+    everything = [p for _, parameters in members for p in parameters]
+    build.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
+    build.__annotations__ = {p.name: p.annotation for p in everything}
+    return build
+
+
 def file_options(
     trace_format: Annotated[
         str, _option(_WORK, "auto, azure, burstgpt, mooncake, bailian, vidur, csv ...")
@@ -209,3 +225,9 @@ def allocator_options(
 ) -> dict[str, Any]:
     """The allocator of a single simulation."""
     return dict(locals())
+
+
+work_options = merged(trace_options, workload_options, file_options)
+"""All that says what arrives."""
+flag_options = merged(memory_options, engine_options)
+"""All that says how the server is set up."""

@@ -105,7 +105,7 @@ def resolve(
     wanted, origin = max_model_len or 0, "given"
     if max_model_len is None:
         wanted, origin = default_max_model_len(trace, model, block_size)
-    deployment = Deployment(max_model_len=wanted, **_with_batch_limits(given, gpu, wanted))  # type: ignore[arg-type]
+    deployment = _deployment(given, gpu, wanted)
 
     def budget_for(length: int | None) -> MemoryBudget:
         return plan_memory(
@@ -154,30 +154,35 @@ def resolve(
     )
 
 
-def _with_batch_limits(
-    given: Mapping[str, object], gpu: GPUSpec, max_model_len: int
-) -> dict[str, object]:
-    """The flags with vLLM's batch limits where none are given, checked as vLLM checks them."""
+def _deployment(given: Mapping[str, object], gpu: GPUSpec, max_model_len: int) -> Deployment:
+    """The flags, with vLLM's batch limits where none are given."""
     tokens, seqs = batch_defaults(gpu)
     if given.get("enable_chunked_prefill") is False:
         tokens = max(tokens, max_model_len)
-    flags = {"max_num_batched_tokens": tokens, **given}
-    budget = flags["max_num_batched_tokens"]
-    assert isinstance(budget, int), "the command line and Deployment take whole numbers"
-    flags.setdefault("max_num_seqs", min(seqs, max(budget, 1)))
-    seqs = int(str(flags["max_num_seqs"]))
-    if flags.get("scheduler", "vllm") == "vllm" and budget > 0:
-        if budget < seqs:
-            raise ValueError(
-                f"max_num_batched_tokens(={budget}) must be >= max_num_seqs(={seqs}): vLLM "
-                "refuses to start."
-            )
-        if given.get("enable_chunked_prefill") is False and budget < max_model_len:
-            raise ValueError(
-                f"max_num_batched_tokens(={budget}) must be >= max_model_len(={max_model_len}) "
-                "without chunked prefill: vLLM refuses to start."
-            )
-    return flags
+    flags = {"max_num_batched_tokens": tokens, "max_num_seqs": seqs, **given}
+    deployment = Deployment(max_model_len=max_model_len, **flags)  # type: ignore[arg-type]
+    if "max_num_seqs" not in given:
+        fewer = min(seqs, deployment.max_num_batched_tokens)
+        deployment = replace(deployment, max_num_seqs=fewer)
+    _check_batch_limits(deployment)
+    return deployment
+
+
+def _check_batch_limits(flags: Deployment) -> None:
+    """What vLLM checks as it starts; the other schedulers know no token budget."""
+    tokens = flags.max_num_batched_tokens
+    if flags.scheduler != "vllm":
+        return
+    if tokens < flags.max_num_seqs:
+        raise ValueError(
+            f"max_num_batched_tokens(={tokens}) must be >= max_num_seqs(={flags.max_num_seqs}): "
+            "vLLM refuses to start."
+        )
+    if not flags.enable_chunked_prefill and tokens < flags.max_model_len:
+        raise ValueError(
+            f"max_num_batched_tokens(={tokens}) must be >= max_model_len(={flags.max_model_len}) "
+            "without chunked prefill: vLLM refuses to start."
+        )
 
 
 def _check_layers(model: ModelSpec) -> None:

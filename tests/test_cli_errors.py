@@ -1,0 +1,112 @@
+"""Wrong input: one sentence that names field and value, exit code 2, nothing half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.command import SMALL, run
+
+WRONG = {
+    "unknown gpu": (["plan", "--gpu", "h100"], "gpu(='h100') is unknown; near: h100"),
+    "unknown model": (["memory", "--model", "llama-3.1-9b"], "near:"),
+    "block size 0": (["plan", "--block-size", "0"], "block_size(=0) must be > 0"),
+    "block size above the length": (
+        ["simulate", *SMALL, "--block-size", "64", "--max-model-len", "32"],
+        "block_size(=64) must be <= max_model_len(=32)",
+    ),
+    "utilisation 0": (
+        ["memory", "--gpu-memory-utilization", "0"],
+        "gpu_memory_utilization(=0.0) must be in (0, 1]",
+    ),
+    "utilisation above 1": (
+        ["simulate", *SMALL, "--gpu-memory-utilization", "1.5"],
+        "gpu_memory_utilization(=1.5) must be in (0, 1]",
+    ),
+    "weights do not fit": (["plan", "--gpu", "l4", "--model", "llama-3.1-70b"], "do not fit"),
+    "no such trace": (["simulate", "--trace", "nowhere.csv"], "nowhere.csv"),
+    "unknown scheduler": (["simulate", *SMALL, "--scheduler", "lifo"], "scheduler(='lifo')"),
+    "unknown clock": (["simulate", *SMALL, "--step-cost", "guess"], "step_cost(='guess')"),
+    "bad clock": (["simulate", *SMALL, "--step-cost", "affine:1,2"], "affine:BASE_S"),
+    "lengths only": (["simulate", "--workload", "sharegpt"], "rate"),
+    "rate 0": (["simulate", "--workload", "sharegpt", "--rate", "0"], "rate(=0) must be > 0"),
+    "two workloads": (
+        ["simulate", "--workload", "alpaca", "--prompt-tokens", "3", "--output-tokens", "3"],
+        "exclude each other",
+    ),
+    "half a workload": (["simulate", "--prompt-tokens", "3"], "go together"),
+    "closed loop of 0": (["simulate", "--concurrency", "0"], "concurrency(=0) must be > 0"),
+    "prefix caching": (["simulate", *SMALL, "--enable-prefix-caching"], "not simulated yet"),
+    "budget below seats": (
+        ["simulate", *SMALL, "--max-num-seqs", "256", "--max-num-batched-tokens", "64"],
+        "max_num_batched_tokens(=64) must be >= max_num_seqs(=256)",
+    ),
+    "whole prompts beyond the budget": (
+        [
+            *("simulate", *SMALL, "--no-enable-chunked-prefill"),
+            *("--max-model-len", "4096", "--max-num-batched-tokens", "1024"),
+        ],
+        "max_num_batched_tokens(=1024) must be >= max_model_len(=4096)",
+    ),
+    "backlog with a rate": (
+        ["simulate", *SMALL, "--arrival-process", "backlog"],
+        "rate(=4.0) has no place in a backlog",
+    ),
+    "think time without turns": (["simulate", *SMALL, "--think-time", "3"], "needs turns"),
+    "not a number": (["memory", "--block-size", "abc"], "--block-size(='abc')"),
+    "not a whole number": (["memory", "--block-size=1.5"], "--block-size(='1.5')"),
+    "unknown option": (["plan", "--bogus"], "--bogus"),
+    "unknown command": (["planet"], "planet"),
+    "missing option": (["trace", "generate"], "--out"),
+    "missing argument": (["trace", "stats"], "files"),
+    "no folder": (["simulate", *SMALL, "--out", ""], "out(='') must name a folder"),
+    "endless step": (["simulate", *SMALL, "--step-cost", "affine:1e300,0,0"], "3600 seconds"),
+    "endless pool": (
+        ["simulate", *SMALL, "--num-gpu-blocks-override", "99999999999999999999"],
+        "num_gpu_blocks(=99999999999999999999) must be <=",
+    ),
+    "endless sessions": (
+        ["simulate", *SMALL, "--turns", "99999999999999999999"],
+        "turns(=99999999999999999999)",
+    ),
+    "window": (["simulate", *SMALL, "--window", "5"], "window(='5') must be START:END"),
+    "unknown trace name": (["trace", "fetch", "azure"], "azure"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input_is_one_sentence(case: str) -> None:
+    arguments, sentence = WRONG[case]
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert sentence in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1, "one line"
+
+
+def test_empty_trace(tmp_path: Path) -> None:
+    path = tmp_path / "empty.jsonl"
+    path.write_text("", encoding="utf-8")
+    result = run("plan", "--trace", str(path))
+    assert result.exit_code == 2
+    assert "empty.jsonl holds no requests" in result.stderr
+
+
+def test_corrupt_config(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"model_type": "llama", "hidden_size":', encoding="utf-8")
+    result = run("memory", "--model", str(path))
+    assert result.exit_code == 2
+    assert "config.json" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["plan", "simulate"])
+def test_unwritable_folder_is_found_before_the_work(command: str, tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("not a folder", encoding="utf-8")
+    result = run(command, *SMALL, "--out", str(blocker / "report"))
+    assert result.exit_code == 2
+    assert "cannot be written" in result.stderr
+    assert blocker.read_text(encoding="utf-8") == "not a folder"
