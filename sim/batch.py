@@ -26,6 +26,8 @@ class RunningBatch:
         "_base_sum",
         "_ends",
         "num_decodes",
+        "parked",
+        "parked_tokens",
         "prefill_tokens",
         "prefills",
         "requests",
@@ -35,6 +37,9 @@ class RunningBatch:
     def __init__(self) -> None:
         self.requests: dict[Request, None] = {}
         self.prefills: dict[Request, None] = {}
+        self.parked: dict[Request, None] = {}
+        """Members whose last token is on its way: they hold memory and a seat, and get nothing."""
+        self.parked_tokens = 0
         self.step = 0
         self.num_decodes = 0
         self.prefill_tokens = 0
@@ -73,9 +78,22 @@ class RunningBatch:
         request.end += 1
         heappush(self._ends, (request.end, request.sequence, request))
 
+    def park(self, request: Request) -> None:
+        """The member's last token is on its way; it stays among ``requests``."""
+        self._stop(request)
+        self.parked[request] = None
+        self.parked_tokens += request.computed
+
     def remove(self, request: Request) -> None:
         """Take a member out (finished or preempted), writing back its known tokens."""
         del self.requests[request]
+        if request in self.parked:
+            del self.parked[request]
+            self.parked_tokens -= request.computed
+        else:
+            self._stop(request)
+
+    def _stop(self, request: Request) -> None:
         if request.decoding:
             request.known = request.base + self.step
             request.computed = request.known - 1

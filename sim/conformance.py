@@ -25,15 +25,16 @@ from ..calibration.step_cost import NS_PER_S
 from .allocators import Usage
 from .deployment import Deployment
 from .replica import StepRecord
-from .request import Request
+from .recorded_tokens import FIRST_OUTPUT_ID, OUTPUT_IDS_APART, longest_common, prompt_ranges
 from .result import Result
+from .schedulers.base import Event
 from .simulation import simulate
 
 Line = dict[str, Any]
 
 _COMPARED = (
-    *("t", "dt", "run", "wait", "ntok", "ctx", "free"),
-    *("sched", "ev", "pre", "fin", "free_end"),
+    *("t", "start", "dt", "run", "wait", "ntok", "ctx", "free"),
+    *("sched", "ev", "pre", "hit", "evict", "fin", "free_end"),
 )
 
 
@@ -46,8 +47,14 @@ class CaseTrace:
     prompt_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
     priority: NDArray[np.int64]
+    prefix_row: NDArray[np.int64]
+    prefix_tokens: NDArray[np.int64]
     parent: None = None
     delay_s: None = None
+    cancel_s: None = None
+    hash_ids: None = None
+    hash_offsets: None = None
+    hash_block_size: None = None
 
     @property
     def tie_rank(self) -> list[int]:
@@ -69,12 +76,7 @@ class Case:
     @property
     def supported(self) -> bool:
         """Whether kvsim simulates all that the header switches on."""
-        header = self.header
-        return (
-            not header["prefix_caching"]
-            and not header["async_scheduling"]
-            and header["kv_spec"] == "full"
-        )
+        return bool(self.header["kv_spec"] == "full")
 
     @property
     def deployment(self) -> Deployment:
@@ -92,6 +94,8 @@ class Case:
             scheduling_policy=header["policy"],
             watermark=header["watermark"],
             scheduler_reserve_full_isl=header["reserve_full_isl"],
+            enable_prefix_caching=header["prefix_caching"],
+            async_scheduling=header["async_scheduling"],
             on_impossible="stall",
         )
 
@@ -255,6 +259,7 @@ class _Log:
         self._ids = case.trace.ids
         self._block_size = int(case.header["block_size"])
         self._usable = int(case.header["num_blocks"]) - 1
+        self._evicted = 0
         simulate(
             case.trace,
             deployment=case.deployment,
@@ -268,9 +273,13 @@ class _Log:
         step = record.step
         assert step.order is not None, "a log was asked for"
         assert step.events is not None, "a log was asked for"
+        if not record.shape.num_tokens and not step.events:
+            return  # asynchronous mode schedules a batch of nothing now and then
+        evicted, self._evicted = self._evicted, record.num_evicted_blocks
         self.lines.append(
             {
-                "t": record.start_ns,
+                "t": record.scheduled_ns,
+                "start": record.start_ns,
                 "dt": record.duration_ns,
                 "run": record.moment.num_running,
                 "wait": record.moment.num_waiting,
@@ -278,8 +287,10 @@ class _Log:
                 "ctx": record.shape.decode_context_tokens,
                 "free": self._free_blocks(record.moment.usage),
                 "sched": [[self._ids[r.index], n, before] for r, n, before in step.order],
-                "ev": [self._event(*event) for event in step.events],
+                "ev": [self._event(event) for event in step.events],
                 "pre": [self._ids[request.index] for request in step.preempted],
+                "hit": {self._ids[request.index]: tokens for request, tokens in step.hits.items()},
+                "evict": record.num_evicted_blocks - evicted,
                 "fin": [self._ids[request.index] for request in record.left],
                 "free_end": self._free_blocks(record.usage_after),
             }
@@ -288,11 +299,12 @@ class _Log:
     def _free_blocks(self, usage: Usage) -> int:
         return self._usable - usage.held // self._block_size
 
-    def _event(self, kind: str, request: Request, tokens: int, blocks: list[int]) -> list[object]:
-        identifier = self._ids[request.index]
-        if kind == "a":
-            return ["a", identifier, tokens, 0, len(blocks), blocks]
-        return ["f", identifier, tokens] if kind == "f" else ["p", identifier]
+    def _event(self, event: Event) -> list[object]:
+        identifier = self._ids[event.request.index]
+        if event.kind == "a":
+            blocks = list(event.blocks)
+            return ["a", identifier, event.tokens, event.hit_tokens, len(blocks), blocks]
+        return ["f", identifier, event.tokens] if event.kind == "f" else ["p", identifier]
 
 
 def _read_log(path: Path) -> list[Line]:
@@ -321,7 +333,10 @@ def _find_trace(log: Path, name: str, directory: Path | None) -> Path:
 
 def _differ(recorded: Line, simulated: Line, key: str) -> bool:
     ours = simulated[key]
-    theirs: Any = recorded.get(key, [] if isinstance(ours, list) else None)
+    if key == "start" and key not in recorded:
+        return False  # lock step: it starts as it is scheduled
+    nothing: Any = type(ours)() if isinstance(ours, list | dict) or key == "evict" else None
+    theirs = recorded.get(key, nothing)
     if key == "ev":  # large cases record how many blocks were taken, not which
         short = any(event[0] == "a" and len(event) == 5 for event in theirs)
         ours = [event[:5] for event in ours] if short else ours
@@ -334,21 +349,21 @@ def _nanoseconds(result: Result, name: str) -> list[int]:
 
 
 def _read_trace(rows: Sequence[Line]) -> CaseTrace:
+    prompts = [prompt_ranges(row, number) for number, row in enumerate(rows)]
+    outputs = [int(row["output_tokens"]) for row in rows]
+    prefix_row, prefix_tokens = longest_common(
+        [
+            [*prompt, (FIRST_OUTPUT_ID + number * OUTPUT_IDS_APART, output)]
+            for number, (prompt, output) in enumerate(zip(prompts, outputs, strict=True))
+        ],
+        [sum(count for _, count in prompt) for prompt in prompts],
+    )
     return CaseTrace(
         ids=tuple(row["id"] for row in rows),
         arrival_s=np.array([row["arrival_s"] for row in rows], dtype=np.float64),
-        prompt_tokens=np.array([_prompt_tokens(row) for row in rows], dtype=np.int64),
-        output_tokens=np.array([row["output_tokens"] for row in rows], dtype=np.int64),
+        prompt_tokens=np.array([sum(n for _, n in prompt) for prompt in prompts], dtype=np.int64),
+        output_tokens=np.array(outputs, dtype=np.int64),
         priority=np.array([row.get("priority", 0) for row in rows], dtype=np.int64),
+        prefix_row=prefix_row,
+        prefix_tokens=prefix_tokens,
     )
-
-
-def _prompt_tokens(row: Line) -> int:
-    if "prompt_tokens" in row:
-        return int(row["prompt_tokens"])
-    if "prompt_token_ids" in row:
-        return len(row["prompt_token_ids"])
-    if "prompt_ranges" in row:
-        return sum(int(count) for _, count in row["prompt_ranges"])
-    num_blocks = len(row["hash_ids"])
-    return num_blocks * int(row.get("block_size", 512))

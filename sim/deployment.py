@@ -9,6 +9,7 @@ from .allocators import ALLOCATORS, PLACEMENTS, RESERVATIONS
 from .schedulers import SCHEDULERS, SchedulerLimits
 
 ON_IMPOSSIBLE = ("reject", "stall")
+PREFIX_CACHES = ("hash", "radix")
 
 _CHOICES = {
     "allocator": ALLOCATORS,
@@ -16,6 +17,7 @@ _CHOICES = {
     "placement": tuple(PLACEMENTS),
     "scheduler": tuple(SCHEDULERS),
     "on_impossible": ON_IMPOSSIBLE,
+    "prefix_cache": PREFIX_CACHES,
 }
 
 
@@ -52,6 +54,8 @@ class Deployment:
     """Contiguous only."""
     placement: str = "buddy"
     """Contiguous only."""
+    prefix_cache: str = "hash"
+    """With prefix caching: vLLM's hashed blocks, or a ``radix`` tree of tokens as SGLang's."""
     scheduler: str = "vllm"
     on_impossible: str = "reject"
     """What becomes of a request that can never fit: ``reject`` at arrival, or ``stall`` as vLLM."""
@@ -73,9 +77,15 @@ class Deployment:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown_name(getattr(self, name), known, field=name)
-        for name in ("enable_prefix_caching", "async_scheduling"):
-            if getattr(self, name):
-                raise ValueError(f"{name}(=True) is not simulated yet; leave it off.")
+        if self.enable_prefix_caching and (self.allocator, self.scheduler) != ("paged", "vllm"):
+            raise ValueError(
+                "enable_prefix_caching(=True) needs allocator paged and scheduler vllm, not "
+                f"{self.allocator} and {self.scheduler}."
+            )
+        if self.async_scheduling and self.scheduler != "vllm":
+            raise ValueError(
+                f"async_scheduling(=True) needs scheduler vllm, not {self.scheduler}."
+            )
         self.limits  # noqa: B018  checks its own fields
 
     @property

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .allocators import Allocator, ContiguousAllocator, PagedAllocator
+from .allocators import Allocator, CachingAllocator, ContiguousAllocator, PagedAllocator
+from .allocators.radix import RadixAllocator
 from .batch import RunningBatch
 from .deployment import Deployment
 from .schedulers import SCHEDULERS, Scheduler
@@ -10,6 +11,21 @@ from .schedulers import SCHEDULERS, Scheduler
 
 def make_allocator(deployment: Deployment, num_gpu_blocks: int) -> Allocator:
     """The allocator that a deployment names, with an empty pool."""
+    if deployment.enable_prefix_caching and deployment.prefix_cache == "radix":
+        return RadixAllocator(
+            num_gpu_blocks=num_gpu_blocks,
+            block_size=deployment.block_size,
+            watermark=deployment.watermark,
+            reserve_full_isl=deployment.scheduler_reserve_full_isl,
+        )
+    if deployment.allocator == "paged" and deployment.enable_prefix_caching:
+        return CachingAllocator(
+            num_gpu_blocks=num_gpu_blocks,
+            block_size=deployment.block_size,
+            watermark=deployment.watermark,
+            reserve_full_isl=deployment.scheduler_reserve_full_isl,
+            asynchronous=deployment.async_scheduling,
+        )
     if deployment.allocator == "paged":
         return PagedAllocator(
             num_gpu_blocks=num_gpu_blocks,

@@ -27,7 +27,7 @@ class Moment(NamedTuple):
     blocked: bool
     """The head of the queue was refused for want of memory."""
     tokens: int
-    """Slots that hold KV during the step."""
+    """Slots that hold KV of the running requests during the step, shared ones counted once."""
     usage: Usage
 
 
@@ -48,6 +48,8 @@ class Segment(NamedTuple):
     held_slot_ns: float
     internal_slot_ns: float
     external_slot_ns: float
+    cached_slot_ns: float
+    shared_slot_ns: float
 
 
 class Recorder:
@@ -74,10 +76,12 @@ class Recorder:
         span = line.span_ns(num_steps)
         usage = moment.usage
         held, internal = usage.held * span, usage.internal * span
+        cached = usage.cached * span
         for growth in growths:
             left = span - line.span_ns(growth.offset)
             held += growth.slots * left
             internal += growth.internal * left
+            cached -= growth.evicted * left
         pairs = num_steps * (num_steps - 1) // 2
         spread = first * pairs + slope * (pairs * (2 * num_steps - 1) / 3)
         self.num_steps += num_steps
@@ -96,5 +100,7 @@ class Recorder:
                 held,
                 internal,
                 usage.external * span,
+                cached,
+                usage.shared * span,
             )
         )

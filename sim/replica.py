@@ -27,11 +27,14 @@ from .schedulers import Scheduler, Step
 class StepRecord(NamedTuple):
     """One engine step as it went, for a log."""
 
+    scheduled_ns: float
     start_ns: float
     duration_ns: float
     shape: Batch
     step: Step
     moment: Moment
+    """When it had been scheduled."""
+    num_evicted_blocks: int
     left: list[Request]
     """Requests that left at its end."""
     usage_after: Usage
@@ -84,6 +87,7 @@ class Replica:
         self._in_step = False
         self._in_run = False
         self._stuck = False
+        self._gone: list[Request] = []
         self._process = env.process(self._serve())
 
     def submit(self, request: Request) -> None:
@@ -96,6 +100,18 @@ class Replica:
             self._in_run = False
             self._process.interrupt()
 
+    def cancel(self, request: Request) -> None:
+        """The client of a request gives up now; it leaves before the next schedule."""
+        if request.finish_ns == request.finish_ns:  # it has its answer
+            return
+        self._gone.append(request)
+        if self._idle is not None:
+            self._idle.succeed()
+            self._idle = None
+        elif self._in_run:
+            self._in_run = False
+            self._process.interrupt()
+
     @property
     def in_step(self) -> bool:
         """Whether a step is under way, so that who arrives now has to wait for its end."""
@@ -103,14 +119,18 @@ class Replica:
 
     def _serve(self) -> Generator[Event, Any, None]:
         while not self._stuck:
+            self._drop_cancelled()
             if not self.scheduler.has_work():
                 yield self._sleep()
                 continue
             steps = self._steps_ahead()
             yield from self._run(steps) if steps else self._step()
 
-    def _run(self, steps: int) -> Generator[Event, Any, None]:
-        """Several steps in which everybody decodes; an arrival that matters cuts them short."""
+    def _run(self, steps: int, *, ahead: int = 0) -> Generator[Event, Any, None]:
+        """Several steps in which everybody decodes; what matters to them cuts them short.
+
+        ``ahead``: memory is taken so many steps before it is needed.
+        """
         env, batch, scheduler = self.env, self.batch, self.scheduler
         start = env.now
         line = self.cost.decode_line(
@@ -131,7 +151,7 @@ class Replica:
             num_steps=steps,
             num_decodes=batch.num_decodes,
             moment=moment,
-            growths=self.allocator.decode(batch.step, steps),
+            growths=self.allocator.decode(batch.step + ahead, steps),
         )
         batch.step += steps
         scheduler.after_run(steps)
@@ -142,13 +162,16 @@ class Replica:
 
     def _step(self) -> Generator[Event, Any, None]:
         """One scheduled step."""
-        env, batch, start = self.env, self.batch, self.env.now
+        env, start = self.env, self.env.now
+        self.scheduler.last_token_ns = start
         step = self.scheduler.schedule(start)
         shape = self.scheduler.shape(step)
         moment = self._moment(left_out=len(step.held_back))
+        evicted = self.allocator.num_evicted_blocks
         if not shape.num_tokens - shape.num_padding_rows:
             left = self._leave(self.scheduler.retire(()))
-            self._log(start, 0.0, shape, step, moment, left)
+            after = self.allocator.usage(blocked=self.scheduler.blocked)
+            self._log(StepRecord(start, start, 0.0, shape, step, moment, evicted, left, after))
             self._stuck = self._starts_over_for_ever(step)
             if not left and not step.preempted:
                 yield self._sleep()  # nothing runs and the head of the queue does not fit
@@ -157,26 +180,44 @@ class Replica:
         self._in_step = True
         yield StepEnd(env, duration)
         self._in_step = False
+        self._record(start, duration, step, moment)
+        left = self._leave(self.scheduler.retire(self._advance(step, env.now)))
+        if self._check:
+            self.allocator.check()
+        after = self.allocator.usage(blocked=self.scheduler.blocked)
+        self._log(StepRecord(start, start, duration, shape, step, moment, evicted, left, after))
+
+    def _record(self, start_ns: float, duration_ns: float, step: Step, moment: Moment) -> None:
+        """Record a single step before it has advanced the batch."""
         self.recorder.record(
-            start_ns=start,
-            line=Line(duration, 0.0, 1),
+            start_ns=start_ns,
+            line=Line(duration_ns, 0.0, 1),
             num_steps=1,
-            num_decodes=batch.num_decodes - len(step.held_back) - len(step.resumed),
+            num_decodes=self.batch.num_decodes - len(step.held_back) - len(step.resumed),
             moment=moment,
         )
-        left = self._complete(step)
-        self._log(start, duration, shape, step, moment, left)
+
+    def _drop_cancelled(self) -> bool:
+        """Requests whose client has gone leave; whether there were any."""
+        gone, self._gone = self._gone, []
+        for request in gone:
+            answered = request.finish_ns == request.finish_ns
+            if not answered and self.scheduler.cancel(request):
+                request.cancelled = True
+                self._on_finish(request)
+        return bool(gone)
 
     def _moment(self, *, left_out: int = 0) -> Moment:
         """The coming step; ``left_out`` decoding requests get no token in it."""
         batch, scheduler = self.batch, self.scheduler
-        tokens = batch.context_tokens + batch.prefill_tokens + scheduler.held_tokens
+        usage = self.allocator.usage(blocked=scheduler.blocked)
+        tokens = batch.context_tokens + batch.prefill_tokens + batch.parked_tokens
         return Moment(
             len(batch.requests),
             len(scheduler.waiting),
             scheduler.blocked,
-            tokens - left_out,
-            self.allocator.usage(blocked=scheduler.blocked),
+            tokens + scheduler.held_tokens - left_out - usage.shared,
+            usage,
         )
 
     def _starts_over_for_ever(self, step: Step) -> bool:
@@ -186,18 +227,9 @@ class Replica:
             for request in step.preempted
         )
 
-    def _log(
-        self,
-        start_ns: float,
-        duration_ns: float,
-        shape: Batch,
-        step: Step,
-        moment: Moment,
-        left: list[Request],
-    ) -> None:
+    def _log(self, record: StepRecord) -> None:
         if self._log_step is not None:
-            after = self.allocator.usage(blocked=self.scheduler.blocked)
-            self._log_step(StepRecord(start_ns, duration_ns, shape, step, moment, left, after))
+            self._log_step(record)
 
     def _sleep(self) -> Event:
         self._idle = self.env.event()
@@ -210,30 +242,34 @@ class Replica:
         step = self.batch.step
         return self.allocator.decode_steps(step, self.batch.next_end() - step)
 
-    def _complete(self, step: Step) -> list[Request]:
-        """A single step has ended: tokens arrive; returns the requests that leave."""
-        batch, allocator, now = self.batch, self.allocator, self.env.now
+    def _advance(self, step: Step, end_ns: float) -> list[Request]:
+        """A single step's tokens are there, or will be at ``end_ns``; returns who then ends."""
+        batch, allocator = self.batch, self.allocator
         for request in step.held_back:
-            allocator.stop_decoding(request)
-            batch.hold_back(request)
-            allocator.start_decoding(request)
+            if not request.cancelled:
+                allocator.stop_decoding(request)
+                batch.hold_back(request)
+                allocator.start_decoding(request)
         for request in step.resumed:
-            self._end_pause(request, now)
+            self._end_pause(request, end_ns)
         batch.step += 1
+        for request in step.held_back:
+            if not request.cancelled:
+                allocator.learn(request, request.known_at(batch.step) - 1)
         finished = batch.ended()
         for request, _ in step.chunks:
+            if request.cancelled:
+                continue
+            allocator.learn(request, request.computed)
             if request.computed == request.known:
-                self._first_token(request, now)
+                self._first_token(request, end_ns)
                 if request.known == request.total_tokens:
                     finished.append(request)
                 else:
                     batch.start_decoding(request)
                     allocator.start_decoding(request)
         finished.sort(key=lambda request: request.sequence)
-        left = self._leave(self.scheduler.retire(finished))
-        if self._check:
-            allocator.check()
-        return left
+        return finished
 
     def _first_token(self, request: Request, now_ns: float) -> None:
         """The token sampled at the end of a prefill, the first ever or the first after a pause."""

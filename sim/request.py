@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from .content import Path
+
 NEVER = float("nan")
 
 
@@ -18,6 +22,8 @@ class Request:
         "arrival_ns",
         "base",
         "blocks",
+        "cached_tokens",
+        "cancelled",
         "computed",
         "decoding",
         "end",
@@ -28,12 +34,16 @@ class Request:
         "index",
         "known",
         "kv_tokens",
+        "lost_tokens",
         "num_preemptions",
+        "path",
         "priority",
         "prompt_tokens",
         "queued_ns",
         "reject_reason",
         "reserved_tokens",
+        "run_blocks",
+        "runs",
         "scheduled_ns",
         "sequence",
         "silent_since_ns",
@@ -74,8 +84,17 @@ class Request:
         """Order of admission into the running batch."""
 
         self.blocks: list[int] = []
-        """Paged: the block table."""
+        """Paged: the block table, with a prefix cache the part of it behind ``runs``."""
         self.final_blocks = 0
+        """Length of ``blocks`` in the end."""
+        self.path: Path = ()
+        """Prefix cache: where its tokens lie in the tree of all contents."""
+        self.runs: list[Any] = []
+        """Prefix cache: the leading blocks of the table, those that others may find."""
+        self.run_blocks = 0
+        """Blocks in ``runs``."""
+        self.cached_tokens = -1
+        """Prompt tokens found in the prefix cache at the first admission; -1 = not yet."""
         self.extent = -1
         """Contiguous: address of the first slot."""
         self.reserved_tokens = 0
@@ -88,8 +107,11 @@ class Request:
         self.silent_since_ns = -1.0
         """Time of the last token before a pause (preempted or left out); -1 = no pause."""
         self.num_preemptions = 0
+        self.lost_tokens = 0
+        """Computed tokens at the last preemption."""
         self.wasted_tokens = 0
-        """Computed tokens thrown away by preemptions."""
+        """Tokens computed again after preemptions; what the prefix cache kept is not."""
+        self.cancelled = False
         self.reject_reason = ""
 
     def known_at(self, step: int) -> int:

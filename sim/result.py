@@ -17,6 +17,7 @@ from .request import Request
 Columns = Mapping[str, NDArray[Any]]
 
 FINISHED, REJECTED, UNFINISHED = "finished", "rejected", "unfinished"
+CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -25,14 +26,16 @@ class Result:
 
     ``requests`` has a row per request of the trace: ``index``, ``arrival_s``, ``scheduled_s``,
     ``first_token_s``, ``finish_s`` (NaN where it did not happen), ``waited_s`` in the queue,
-    ``prompt_tokens``, ``output_tokens``, ``num_preemptions``, ``wasted_tokens``, ``status``,
-    ``reject_reason``.
+    ``prompt_tokens``, ``output_tokens``, ``cached_tokens`` (of the prompt, found in the prefix
+    cache when first admitted), ``num_preemptions``, ``wasted_tokens`` (computed again after
+    preemptions), ``status``, ``reject_reason``.
 
     ``segments`` has a row per run of steps: ``start_s``, ``duration_s``, ``first_step_s`` and
     ``step_slope_s`` (step j of it lasts first + j * slope), ``num_steps``, ``num_decodes``,
     ``num_running``, ``num_waiting`` (at its start), ``blocked`` (the head of the queue waits for
     memory), and the mean slots of each kind over it: ``token_states``, ``reserved``, ``internal``,
-    ``external``, ``cached``, ``free``.
+    ``external``, ``cached`` (nobody's, but still of use to a later request), ``free``; beside them
+    ``saved``, the slots that sharing saves.
     """
 
     requests: Columns
@@ -48,7 +51,7 @@ class Result:
 
     @property
     def status(self) -> NDArray[np.str_]:
-        """Per request: finished, rejected or unfinished."""
+        """Per request: finished, rejected, cancelled or unfinished."""
         return np.asarray(self.requests["status"], dtype=np.str_)
 
 
@@ -81,8 +84,9 @@ def _request_columns(requests: Sequence[Request]) -> Columns:
 
     reasons = [r.reject_reason for r in requests]
     finish_s = seconds("finish_ns")
-    status = np.where(np.isnan(finish_s), UNFINISHED, FINISHED)
+    status = np.where(np.isnan(finish_s), UNFINISHED, FINISHED).astype("<U10")
     status[[bool(reason) for reason in reasons]] = REJECTED
+    status[[r.cancelled for r in requests]] = CANCELLED
     prompt, total = whole("prompt_tokens"), whole("total_tokens")
     return {
         "index": whole("index"),
@@ -93,6 +97,7 @@ def _request_columns(requests: Sequence[Request]) -> Columns:
         "waited_s": seconds("waited_ns"),
         "prompt_tokens": prompt,
         "output_tokens": total - prompt,
+        "cached_tokens": np.maximum(whole("cached_tokens"), 0),
         "num_preemptions": whole("num_preemptions"),
         "wasted_tokens": whole("wasted_tokens"),
         "status": status,
@@ -107,8 +112,9 @@ def _segment_columns(segments: Sequence[Segment], pool_slots: int) -> Columns:
     raw = dict(zip(Segment._fields, table.T, strict=True))
     duration = raw["duration_ns"]
     per_ns = np.divide(1.0, duration, out=np.zeros_like(duration), where=duration > 0)
-    tokens, held, internal, external = (
-        raw[f"{name}_slot_ns"] * per_ns for name in ("token", "held", "internal", "external")
+    tokens, held, internal, external, cached, shared = (
+        raw[f"{name}_slot_ns"] * per_ns
+        for name in ("token", "held", "internal", "external", "cached", "shared")
     )
     return {
         "start_s": raw["start_ns"] / NS_PER_S,
@@ -124,6 +130,7 @@ def _segment_columns(segments: Sequence[Segment], pool_slots: int) -> Columns:
         "reserved": np.maximum(held - internal - tokens, 0.0),
         "internal": internal,
         "external": external,
-        "cached": np.zeros_like(tokens),
-        "free": np.maximum(pool_slots - held - external, 0.0),
+        "cached": cached,
+        "free": np.maximum(pool_slots - held - external - cached, 0.0),
+        "saved": shared,
     }

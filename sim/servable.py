@@ -9,23 +9,20 @@ from numpy.typing import NDArray
 
 from .allocators import Allocator
 from .batch import RunningBatch
+from .content import Contents
 from .deployment import Deployment
 from .engine import make_allocator, make_scheduler
 from .request import Request
 from .schedulers import Scheduler
 
 
-class Arrivals(Protocol):
+class Arrivals(Contents, Protocol):
     """The columns of a trace that a simulation reads (see ``kvsim.traces.Trace``)."""
 
     @property
     def arrival_s(self) -> NDArray[np.float64] | None: ...
     @property
-    def prompt_tokens(self) -> NDArray[np.int64]: ...
-    @property
-    def output_tokens(self) -> NDArray[np.int64]: ...
-    @property
-    def parent(self) -> NDArray[np.int64] | None: ...
+    def cancel_s(self) -> NDArray[np.float64] | None: ...
     @property
     def delay_s(self) -> NDArray[np.float64] | None: ...
     @property

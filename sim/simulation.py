@@ -7,14 +7,17 @@ or, with ``concurrency``, whenever one of so many clients is free (closed loop).
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from simpy import Environment, Event
 
 from ..calibration.step_cost import NS_PER_S, StepCost
 from .allocators import Allocator
+from .async_replica import AsyncReplica
 from .batch import RunningBatch
 from .clock import Arrival
+from .content import content_paths
 from .deployment import Deployment
 from .engine import make_allocator, make_scheduler
 from .recorder import Recorder
@@ -106,12 +109,20 @@ class _Run:
         self.requests = make_requests(trace, deployment.max_model_len)
         for request, rank in zip(self.requests, tie_rank or (), strict=False):
             request.tie_rank = rank
+        if deployment.enable_prefix_caching:
+            by_token = deployment.prefix_cache == "radix"
+            paths = content_paths(trace, 1 if by_token else deployment.block_size)
+            for request, path in zip(self.requests, paths, strict=True):
+                request.path = path
         self.trace = trace
+        never = np.full(len(self.requests), np.nan)
+        self._cancel_s = (never if trace.cancel_s is None else trace.cancel_s).tolist()
         batch = RunningBatch()
         self.scheduler = make_scheduler(
             deployment, allocator, batch, exact_steps=exact_steps, keep_log=log_step is not None
         )
-        self.replica = Replica(
+        engine = AsyncReplica if deployment.async_scheduling else Replica
+        self.replica = engine(
             self.env,
             allocator=allocator,
             batch=batch,
@@ -191,6 +202,9 @@ class _Run:
             self._done(request)
             return
         self.replica.submit(request)
+        patience_s = self._cancel_s[request.index]
+        if patience_s == patience_s:  # not NaN
+            self._in(round(patience_s * NS_PER_S), partial(self.replica.cancel, request))
         if self.replica.in_step:
             self.peak_waiting = max(self.peak_waiting, len(self.scheduler.waiting))
 
@@ -202,12 +216,10 @@ class _Run:
         if self._replies:
             self._replies.pop(request.index).succeed()
         for turn, delay_ns in self._turns.pop(request.index, ()):
-            self._arrive_later(turn, delay_ns)
+            self._in(delay_ns, partial(self._arrive, turn))
 
-    def _arrive_later(self, request: Request, delay_ns: float) -> None:
-        def arrive(_: Event) -> None:
-            self._arrive(request)
-
+    def _in(self, delay_ns: float, act: Callable[[], None]) -> None:
+        """Do something so much later, before anything else at that instant."""
         event = Arrival(self.env, delay_ns)
         assert event.callbacks is not None, "an event that has not occurred has callbacks"
-        event.callbacks.append(arrive)
+        event.callbacks.append(lambda _: act())

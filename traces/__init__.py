@@ -4,10 +4,12 @@ from .arrivals import PROCESSES, arrival_times
 from .catalogue import CATALOGUE, PublicTrace
 from .fetch import fetch
 from .formats import ALIASES, FORMATS, CsvColumns
+from .formats.dynamo import measured_cached_tokens
 from .lengths import Lengths, empirical, fixed
 from .load import load_trace
 from .prefixes import PrefixGroups
 from .presets import PRESETS, workload_preset
+from .servegen import draw_servegen
 from .sessions import Sessions
 from .stats import trace_stats
 from .trace import SkippedRow, Trace
@@ -30,11 +32,13 @@ __all__ = [
     "Trace",
     "Workload",
     "arrival_times",
+    "draw_servegen",
     "empirical",
     "fetch",
     "fixed",
     "fixed_workload",
     "load_trace",
+    "measured_cached_tokens",
     "synthesize",
     "trace_stats",
     "workload_preset",

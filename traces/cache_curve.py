@@ -1,13 +1,7 @@
-"""Hit ratio against cache size in one pass over a trace (Mattson et al., 1970).
+"""Hit ratio against cache size in one pass over a trace: the running sum of stack distances.
 
-Under LRU the cache of N blocks holds the N most recently touched ids. So an id hits in every cache
-of at least its *stack distance*: its rank by recency as its request arrives. One pass finds all
-distances, and the curve is their running sum; nothing is replayed per size. Rules and counting are
-those of ``prefix_stats``: leading ids hit, then all ids of the request are touched, deepest first,
-so that a parent is always more recent than its children and distances grow along a chain.
-
-The rank is counted, not kept: every touch takes the next place of a long row; a place stays set
-while its id has not been touched again; the rank is the number of set places from an id's own on.
+Rules and counting are those of ``prefix_stats``: leading ids hit, then all ids of the request are
+touched, deepest first.
 """
 
 from __future__ import annotations
@@ -19,9 +13,8 @@ import numpy as np
 
 from .columns import Ints
 from .prefix_stats import chains_of
+from .stack_distance import stack_distances
 from .trace import Trace
-
-_CHUNK = 4096  # places counted together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,15 +56,15 @@ def cache_curve(trace: Trace) -> CacheCurve:
     Raises:
         ValueError: the trace has no hash ids.
     """
-    chains = chains_of(trace)
-    distances, tokens = _stack_distances(chains, trace)
+    distances, tokens, num_ids = stack_distances(trace)
     size_blocks, where = np.unique(distances, return_inverse=True)
+    assert trace.hash_ids is not None, "stack_distances() has looked"
     return CacheCurve(
         block_tokens=_block(trace),
-        convention=_convention(chains, trace),
+        convention=_convention(trace),
         input_tokens=int(trace.prompt_tokens.sum()),
-        block_refs=sum(map(len, chains)),
-        unique_blocks=len({block for chain in chains for block in chain}),
+        block_refs=len(trace.hash_ids),
+        unique_blocks=num_ids,
         size_blocks=size_blocks,
         hit_tokens=np.cumsum(np.bincount(where, weights=tokens)).astype(np.int64),
         hit_blocks=np.cumsum(np.bincount(where)).astype(np.int64),
@@ -104,58 +97,10 @@ def _block(trace: Trace) -> int:
     return trace.hash_block_size
 
 
-def _convention(chains: list[list[int]], trace: Trace) -> str:
+def _convention(trace: Trace) -> str:
     """Whether most prompts with a partial last block have an id for it."""
-    block_tokens, votes = _block(trace), 0
-    for chain, length in zip(chains, trace.prompt_tokens.tolist(), strict=True):
-        if length % block_tokens:
-            votes += 1 if len(chain) * block_tokens > length else -1
-    return "ceil" if votes > 0 else "floor"
-
-
-def _stack_distances(chains: list[list[int]], trace: Trace) -> tuple[Ints, Ints]:
-    """Distance and tokens of every leading reference to an id seen before."""
-    block_tokens, lengths = _block(trace), trace.prompt_tokens.tolist()
-    row = _Row(sum(map(len, chains)))
-    place_of: dict[int, int] = {}
-    distances: list[int] = []
-    tokens: list[int] = []
-    for chain, length in zip(chains, lengths, strict=True):
-        before, rank = -1, 0
-        for depth, block in enumerate(chain):
-            place = place_of.get(block, -1)
-            if place < 0:
-                break
-            rank = rank + 1 if place == before - 1 else row.count_from(place)
-            before = place
-            distances.append(rank)
-            tokens.append(min((depth + 1) * block_tokens, length) - depth * block_tokens)
-        for block in reversed(chain):
-            place_of[block] = row.touch(place_of.get(block, -1))
-    return np.array(distances, dtype=np.int64), np.array(tokens, dtype=np.int64)
-
-
-class _Row:
-    """Places, one per touch; set while they are the last touch of their id."""
-
-    def __init__(self, size: int) -> None:
-        self._set = bytearray(size)
-        self._counts = [0] * (size // _CHUNK + 1)
-        self._next = 0
-
-    def touch(self, old: int) -> int:
-        """Take the next place, giving up the old one (-1: none)."""
-        if old >= 0:
-            self._set[old] = 0
-            self._counts[old // _CHUNK] -= 1
-        place = self._next
-        self._set[place] = 1
-        self._counts[place // _CHUNK] += 1
-        self._next = place + 1
-        return place
-
-    def count_from(self, place: int) -> int:
-        """Set places from this one on."""
-        chunk = place // _CHUNK
-        inside = self._set.count(1, place, (chunk + 1) * _CHUNK)
-        return inside + sum(self._counts[chunk + 1 :])
+    assert trace.hash_offsets is not None, "stack_distances() has looked"
+    block_tokens, lengths = _block(trace), trace.prompt_tokens
+    covers = np.diff(trace.hash_offsets) * block_tokens > lengths
+    partial = lengths % block_tokens > 0
+    return "ceil" if (covers & partial).sum() > (~covers & partial).sum() else "floor"

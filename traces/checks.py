@@ -19,6 +19,9 @@ DTYPES = {
     "num_samples": np.int64,
     "beam_width": np.int64,
     "priority": np.int64,
+    "cancel_s": np.float64,
+    "prefix_row": np.int64,
+    "prefix_tokens": np.int64,
 }
 RAGGED = ("hash_ids", "hash_offsets")
 
@@ -35,7 +38,9 @@ def check_trace(trace: "Trace") -> None:
         _check_beams(trace)
     _check_links(trace)
     _check_arrivals(trace)
+    _check_cancels(trace)
     _check_hashes(trace)
+    _check_prefixes(trace)
 
 
 def _check_shapes(trace: "Trace") -> None:
@@ -99,6 +104,13 @@ def _check_arrivals(trace: "Trace") -> None:
         raise ValueError(f"arrival_s must be sorted: {times[bad + 1]} comes after {times[bad]}.")
 
 
+def _check_cancels(trace: "Trace") -> None:
+    if trace.cancel_s is None:
+        return
+    if (bad := _first((trace.cancel_s <= 0) | np.isinf(trace.cancel_s))) is not None:
+        raise ValueError(f"cancel_s[{bad}](={trace.cancel_s[bad]}) must be > 0 and finite.")
+
+
 def _check_hashes(trace: "Trace") -> None:
     given = [x is not None for x in (trace.hash_ids, trace.hash_offsets, trace.hash_block_size)]
     if not any(given):
@@ -116,6 +128,21 @@ def _check_hashes(trace: "Trace") -> None:
     if (bad := _first(np.diff(offsets) > most)) is not None:
         count = offsets[bad + 1] - offsets[bad]
         raise ValueError(f"hash_ids of row {bad} (={count} ids) must be at most {most[bad]}.")
+
+
+def _check_prefixes(trace: "Trace") -> None:
+    if trace.prefix_row is None and trace.prefix_tokens is None:
+        return
+    if trace.prefix_row is None or trace.prefix_tokens is None:
+        raise ValueError("prefix_row and prefix_tokens must be given together.")
+    row, tokens = trace.prefix_row, trace.prefix_tokens
+    if (bad := _first((row < -1) | (row >= np.arange(len(trace))))) is not None:
+        raise ValueError(f"prefix_row[{bad}](={row[bad]}) must be in [-1, {bad}).")
+    # row -1 reads the last entry, and is then given 0
+    sequence = trace.prompt_tokens[row] + trace.output_tokens[row]
+    most = np.where(row < 0, 0, np.minimum(trace.prompt_tokens, sequence))
+    if (bad := _first((tokens < 0) | (tokens > most))) is not None:
+        raise ValueError(f"prefix_tokens[{bad}](={tokens[bad]}) must be in [0, {most[bad]}].")
 
 
 def _first(mask: NDArray[Any]) -> int | None:

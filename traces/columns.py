@@ -38,10 +38,21 @@ def take_chains(hash_ids: Ids, offsets: Ints, rows: Ints) -> tuple[Ids, Ints]:
 
 
 def relink(parent: Ints, rows: Ints) -> Ints:
-    """Parents of the kept `rows` (ascending) in the new numbering; -1 where it was dropped."""
+    """Parents of the kept `rows`, in their order, as places in it; -1 where it was dropped."""
     new_index = np.full(len(parent) + 1, -1, dtype=np.int64)  # the last entry answers parent -1
     new_index[rows] = np.arange(len(rows))
     return new_index[parent[rows]]
+
+
+def session_numbers(parent: Ints | None, num_rows: int) -> Ints:
+    """(n,) session of each row, numbered from 0 by their first rows."""
+    number = np.arange(num_rows, dtype=np.int64)
+    if parent is None:
+        return number
+    number[parent < 0] = np.arange(int((parent < 0).sum()))
+    for row in np.flatnonzero(parent >= 0).tolist():
+        number[row] = number[parent[row]]
+    return number
 
 
 def whole_ns(seconds: Floats) -> Floats:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .arrivals import arrival_times
-from .formats import CsvColumns
+from .formats import CsvColumns, resolve_format
 from .lengths import fixed
 from .load import load_trace
 from .prefixes import PrefixGroups
 from .presets import workload_preset
+from .servegen import draw_servegen, is_servegen
 from .sessions import Sessions
 from .trace import Trace
 from .workload import Workload, fixed_workload, synthesize
@@ -27,7 +28,8 @@ _WALL_CLOCK_S = 1e8  # three years: no trace is that long, a Unix time is larger
 class Intake:
     """What to load or draw, and when it arrives.
 
-    ``trace`` files, or a ``workload`` preset, or fixed ``prompt_tokens`` and ``output_tokens``; by
+    ``trace`` files (or a folder: of sessions, or of ServeGen's distributions, from which requests
+    are drawn), or a ``workload`` preset, or fixed ``prompt_tokens`` and ``output_tokens``; by
     default the ShareGPT preset.
 
     Raises:
@@ -47,6 +49,13 @@ class Intake:
     """``START:END`` in seconds, either may be empty."""
     max_requests: int | None = None
     arrival_speedup_ratio: float | None = None
+    session_replay: str = "auto"
+    """``closed``: later turns start after the turn before has ended; ``open``: at their recorded
+    times; ``auto``: as is usual for the format."""
+    keep_empty: bool = False
+    """Weka: keep requests that were answered with 0 tokens, with 1."""
+    scale_rate: float | None = None
+    """ServeGen: this many times the requests, at the same times of day."""
 
     workload: str | None = None
     prompt_tokens: int | None = None
@@ -103,6 +112,8 @@ class Intake:
                 f"burstiness(={self.burstiness}) needs arrival_process gamma, not "
                 f"{self.arrival_process}."
             )
+        if self.session_replay != "auto" and not self.trace:
+            raise ValueError(f"session_replay(={self.session_replay}) needs a trace.")
         if self.seed < 0:
             raise ValueError(f"seed(={self.seed}) must be >= 0.")
 
@@ -143,6 +154,13 @@ def with_poisson(taken: Taken, *, rate_per_s: float, seed: int, why: str) -> Tak
 
 
 def _from_files(intake: Intake) -> tuple[Trace, str]:
+    if _is_drawn(intake):
+        return _drawn(intake)
+    if intake.scale_rate is not None:
+        raise ValueError(
+            f"scale_rate(={intake.scale_rate:g}) is for ServeGen's distributions; a trace takes "
+            "arrival_speedup_ratio."
+        )
     columns = None
     if intake.prompt_tokens_column is not None and intake.output_tokens_column is not None:
         columns = CsvColumns(
@@ -158,8 +176,35 @@ def _from_files(intake: Intake) -> tuple[Trace, str]:
         strict=intake.strict,
         tokenizer=intake.tokenizer,
         columns=columns,
+        session_replay=intake.session_replay,
+        keep_empty=intake.keep_empty,
     )
     return _from_zero(trace), trace.name
+
+
+def _is_drawn(intake: Intake) -> bool:
+    """Whether the trace is a folder of ServeGen's; ValueError where it must be and is not."""
+    name = resolve_format(intake.trace_format)
+    if name == "servegen":
+        for path in intake.trace:
+            if not is_servegen(path):
+                raise ValueError(
+                    f"trace(={path}) is not servegen: it must be a folder of chunk-N-trace.csv."
+                )
+    return len(intake.trace) == 1 and name in ("auto", "servegen") and is_servegen(intake.trace[0])
+
+
+def _drawn(intake: Intake) -> tuple[Trace, str]:
+    start_s, end_s = _window(intake.window or ":")
+    trace = draw_servegen(
+        intake.trace[0],
+        seed=intake.seed,
+        start_s=start_s,
+        end_s=end_s,
+        scale_rate=1.0 if intake.scale_rate is None else intake.scale_rate,
+        strict=intake.strict,
+    )
+    return trace, f"{trace.name}, drawn with seed {intake.seed}"
 
 
 def _from_zero(trace: Trace) -> Trace:
@@ -214,16 +259,19 @@ def _with_arrivals(intake: Intake, trace: Trace, origin: str) -> Taken:
         if intake.burstiness != 1:
             process = "gamma"  # as vLLM: a rate with a burstiness
         rng = _arrival_stream(intake.seed)
+        # sessions at their recorded distances: the process says when a session begins
+        by_session = intake.session_replay == "open" and trace.num_sessions < len(trace)
         times = arrival_times(
-            trace.num_roots,
+            trace.num_sessions if by_session else trace.num_roots,
             process=process,
             rate_per_s=rate_per_s,
             burstiness=intake.burstiness,
             rng=rng,
         )
-        trace = trace.with_arrivals(times)
+        trace = trace.with_session_starts(times) if by_session else trace.with_arrivals(times)
         at = "" if rate_per_s is None else f" at {rate_per_s:.4g}/s"
-        words = f"{process}{at}, seed {intake.seed}"
+        of = " for sessions" if by_session else ""
+        words = f"{process}{at}{of}, seed {intake.seed}"
     if intake.arrival_speedup_ratio is not None:
         trace = trace.speedup(intake.arrival_speedup_ratio)
         words += f", sped up {intake.arrival_speedup_ratio:g} times"

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from .columns import Floats, Ints
+from .prefix_links import link_stats
 from .prefix_stats import DEFAULT_CAPACITIES, prefix_stats
 from .trace import Trace
 
 
 def trace_stats(trace: Trace, *, capacities: Sequence[int] = DEFAULT_CAPACITIES) -> dict[str, Any]:
-    """Counts, lengths, arrivals (where timed) and prefix hits (where there are hash ids).
+    """Counts, lengths, arrivals (where timed) and prefix hits (where ids or links tell them).
 
     `capacities` are the LRU cache sizes, in prefix blocks, that prefix hits are counted for.
     """
@@ -35,6 +36,8 @@ def trace_stats(trace: Trace, *, capacities: Sequence[int] = DEFAULT_CAPACITIES)
         stats["arrivals"] = arrival_stats(times_s, trace.num_out_of_order)
     if trace.hash_ids is not None:
         stats["prefix"] = prefix_stats(trace, capacities)
+    if trace.prefix_tokens is not None:
+        stats["prefix_links"] = link_stats(trace.prompt_tokens, trace.prefix_tokens)
     return stats
 
 

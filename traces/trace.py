@@ -8,6 +8,10 @@ A row is one request. Its start is known in one of three ways:
 Prefix chains: `hash_ids` of row i name its prompt's blocks of `hash_block_size` tokens in order,
 each id standing for that block and everything before it. A chain may be shorter than the prompt:
 it is then the part that is known. A last, partial block may have an id (ceil) or none (floor).
+
+Prefix links say the same to the token, for formats without ids of one block size: the first
+`prefix_tokens` tokens of a row's prompt are the first tokens of row `prefix_row`'s sequence, which
+is its prompt and then its output.
 """
 
 import hashlib
@@ -19,10 +23,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .checks import DTYPES, check_trace
-from .columns import Floats, Ids, Ints, inherited_start_s, read_only, relink, take_chains, whole_ns
+from .columns import (
+    Floats,
+    Ids,
+    Ints,
+    inherited_start_s,
+    read_only,
+    relink,
+    session_numbers,
+    take_chains,
+    whole_ns,
+)
+from .prefix_links import relink_prefixes
 
 # columns that say nothing when every entry has this value; they then leave the digest alone
-_NEUTRAL = {"parent": -1, "num_samples": 1, "beam_width": 0, "priority": 0}
+_NEUTRAL = {
+    "parent": -1,
+    "num_samples": 1,
+    "beam_width": 0,
+    "priority": 0,
+    "prefix_tokens": 0,
+}
+_RELINKED = ("hash_ids", "hash_offsets", "parent", "prefix_row", "prefix_tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +64,8 @@ class Trace:
     """Requests in order of arrival, as read-only columns of length n.
 
     Raises ValueError, naming the field, for a wrong shape or dtype, a length < 1, times out of
-    order, a parent that does not come before its child, or a chain longer than its prompt.
+    order, a parent or prefix row that does not come before its row, a chain or shared prefix longer
+    than its prompt, or a cancellation that is not after the arrival.
     """
 
     name: str
@@ -57,6 +80,9 @@ class Trace:
     num_samples: Ints | None = None
     beam_width: Ints | None = None  # 0 = no beam search
     priority: Ints | None = None  # smaller = more urgent
+    cancel_s: Floats | None = None  # the client gives up so long after arrival, NaN = never
+    prefix_row: Ints | None = None  # earlier row whose sequence the prompt begins with, -1 = none
+    prefix_tokens: Ints | None = None  # how many tokens of it
     skipped: tuple[SkippedRow, ...] = ()
     notes: tuple[str, ...] = ()
     num_out_of_order: int = 0  # rows that were earlier than the row before them in the file
@@ -88,12 +114,17 @@ class Trace:
         return int(len(self) - self.follows_parent.sum())
 
     @property
+    def num_sessions(self) -> int:
+        """Rows without a parent: each begins a session, if only of itself."""
+        return len(self) if self.parent is None else int((self.parent < 0).sum())
+
+    @property
     def digest(self) -> str:
         """SHA-256 (hex) of the columns; name, notes and skipped rows do not enter."""
         sha = hashlib.sha256()
         for name in DTYPES:
             column = getattr(self, name)
-            if column is None or _says_nothing(name, column, self.hash_ids):
+            if column is None or _says_nothing(name, column, self):
                 continue
             little = np.ascontiguousarray(column, dtype=column.dtype.newbyteorder("<"))
             sha.update(f"{name}:{len(column)};".encode())
@@ -155,6 +186,27 @@ class Trace:
         column[~follows] = times if len(times) == self.num_roots else times[~follows]
         return self._with_times(column)
 
+    def with_session_starts(self, start_s: ArrayLike) -> "Trace":
+        """The same sessions begun at these times (s), in the order of their first rows.
+
+        Each session's other rows keep their distance to its first; rows are sorted by time, then
+        session. Raises ValueError for a wrong number of times, a trace without times, or prefix
+        links that would then point forwards.
+        """
+        starts = np.asarray(start_s, dtype=np.float64)
+        if starts.shape != (self.num_sessions,):
+            raise ValueError(f"start_s.shape(={starts.shape}) must be ({self.num_sessions},).")
+        if self.arrival_s is None:
+            raise ValueError(f"trace {self.name!r} has no arrival times: sessions need them.")
+        session = session_numbers(self.parent, len(self))
+        first_s = self.arrival_s[np.unique(session, return_index=True)[1]]
+        shift_s = (starts - first_s)[session]
+        place_s = inherited_start_s(self.arrival_s, self.parent) + shift_s
+        order = np.lexsort((np.arange(len(self)), session, whole_ns(place_s)))
+        return self._reordered(order.astype(np.int64))._with_times(
+            whole_ns((self.arrival_s + shift_s)[order])
+        )
+
     def backlog(self) -> "Trace":
         """Everything is there at time 0; later turns still wait for their parents."""
         return self.with_arrivals(np.zeros(self.num_roots))
@@ -163,24 +215,49 @@ class Trace:
         return replace(self, arrival_s=arrival_s)
 
     def _take(self, rows: Ints) -> "Trace":
-        """The given rows (ascending); a row whose parent is not among them becomes a root."""
+        """The given rows (ascending); a row whose parent is not among them becomes a root.
+
+        Rows that began like a dropped row still begin like one another.
+        """
+        columns = self._columns_of(rows)
+        if self.parent is not None:
+            columns["parent"] = relink(self.parent, rows)
+        if self.prefix_row is not None and self.prefix_tokens is not None:
+            links = relink_prefixes(self.prefix_row, self.prefix_tokens, rows)
+            columns["prefix_row"], columns["prefix_tokens"] = links
+        return replace(self, **columns)
+
+    def _reordered(self, order: Ints) -> "Trace":
+        """All rows in another order, without times."""
+        columns = self._columns_of(order)
+        for name in ("parent", "prefix_row"):
+            if (column := getattr(self, name)) is not None:
+                columns[name] = relink(column, order)
+        if self.prefix_row is not None and (columns["prefix_row"] >= np.arange(len(self))).any():
+            raise ValueError(
+                f"trace {self.name!r} shares prefixes between sessions: they keep their order."
+            )
+        columns["prefix_tokens"] = None if self.prefix_tokens is None else self.prefix_tokens[order]
+        return replace(self, **{**columns, "arrival_s": None})
+
+    def _columns_of(self, rows: Ints) -> dict[str, Any]:
+        """The columns of these rows, but for those that name other rows."""
         columns: dict[str, Any] = {
             name: getattr(self, name)[rows]
             for name in DTYPES
-            if name not in ("hash_ids", "hash_offsets", "parent")
-            and getattr(self, name) is not None
+            if name not in _RELINKED and getattr(self, name) is not None
         }
         if self.hash_ids is not None and self.hash_offsets is not None:
             chains = take_chains(self.hash_ids, self.hash_offsets, rows)
             columns["hash_ids"], columns["hash_offsets"] = chains
-        if self.parent is not None:
-            columns["parent"] = relink(self.parent, rows)
-        return replace(self, **columns)
+        return columns
 
 
-def _says_nothing(name: str, column: NDArray[Any], hash_ids: Ids | None) -> bool:
+def _says_nothing(name: str, column: NDArray[Any], trace: Trace) -> bool:
     if name in ("hash_ids", "hash_offsets"):
-        return hash_ids is None or len(hash_ids) == 0
-    if name == "delay_s":
+        return trace.hash_ids is None or len(trace.hash_ids) == 0
+    if name in ("delay_s", "cancel_s"):
         return bool(np.isnan(column).all())
+    if name == "prefix_row":  # a row that nothing is shared with
+        return trace.prefix_tokens is None or not trace.prefix_tokens.any()
     return name in _NEUTRAL and bool((column == _NEUTRAL[name]).all())

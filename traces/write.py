@@ -3,9 +3,9 @@
 `timestamp` and `delay` are milliseconds: whole ones as integers, others with up to six decimals,
 so that reading gives the same nanosecond (up to 10^9 ms = 11 days; beyond, a double has fewer
 digits). Keys that are not in Mooncake's own files are written only where needed: `session_id`,
-`delay`, `n`, `use_beam_search`, `best_of`, `priority`, `turn_of` (the line, from 1, of the
-previous turn, where it is not the session's latest), `block_size` (where prefix ids do not stand
-for 512 tokens).
+`delay`, `n`, `use_beam_search`, `best_of`, `priority`, `cancel_s` (seconds), `turn_of` (the line,
+from 1, of the previous turn, where it is not the session's latest), `block_size` (where prefix ids
+do not stand for 512 tokens).
 """
 
 import gzip
@@ -28,8 +28,13 @@ _NS_PER_MS = 1_000_000
 def write_mooncake(trace: Trace, path: str | Path) -> Path:
     """Write `trace` to `path`, gzipped where the name ends in .gz; whole or not at all.
 
-    Raises ValueError where the folder cannot be written to.
+    Raises ValueError where the folder cannot be written to, or the trace has what the format cannot
+    say: prefixes shared to the token.
     """
+    if trace.prefix_tokens is not None and trace.prefix_tokens.any():
+        raise ValueError(
+            f"trace {trace.name!r} has prefix_row and prefix_tokens, which Mooncake cannot say."
+        )
     target = Path(path)
     data = "".join(f"{line}\n" for line in mooncake_lines(trace)).encode()
     if target.suffix == ".gz":
@@ -122,4 +127,6 @@ def _extras(trace: Trace, row: int) -> dict[str, Any]:
         extras["best_of"] = int(trace.beam_width[row])
     if trace.priority is not None:
         extras["priority"] = int(trace.priority[row])
+    if trace.cancel_s is not None and not np.isnan(trace.cancel_s[row]):
+        extras["cancel_s"] = float(trace.cancel_s[row])
     return extras

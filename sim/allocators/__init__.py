@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import Allocator, Growth, Usage
+from .caching import CachingAllocator
 from .contiguous import PLACEMENTS, RESERVATIONS, ContiguousAllocator
 from .paged import PagedAllocator
 
@@ -13,6 +14,7 @@ __all__ = [
     "PLACEMENTS",
     "RESERVATIONS",
     "Allocator",
+    "CachingAllocator",
     "ContiguousAllocator",
     "Growth",
     "PagedAllocator",

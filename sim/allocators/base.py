@@ -23,6 +23,10 @@ class Usage(NamedTuple):
     """Part of ``held`` that its owner will never fill."""
     external: int
     """Not granted, yet of use to nobody: placement holes and rounding."""
+    cached: int = 0
+    """Granted to nobody, but holding KV that a later request may find."""
+    shared: int = 0
+    """Slots that requests hold beside the first of them: saved by sharing."""
 
 
 class Growth(NamedTuple):
@@ -32,15 +36,28 @@ class Growth(NamedTuple):
     """Step of the run, from 0."""
     slots: int
     internal: int
+    evicted: int = 0
+    """Part of ``slots`` that held cached KV until now."""
 
 
 class Allocator(ABC):
     """Owner of one replica's KV pool."""
 
     pool_slots: int
+    num_evicted_blocks: int = 0
+    """Blocks whose cached KV had to go so far."""
 
     def __init__(self) -> None:
         self.decoders: dict[Request, None] = {}
+        self.taken: list[int] = []
+        """Ids of the blocks that the last admission or extension took, for a log."""
+
+    def cached_tokens(self, request: Request) -> int:
+        """Leading tokens of a waiting request whose KV the prefix cache holds now.
+
+        :meth:`can_admit` and :meth:`admit` count on them: they are shared, not computed.
+        """
+        return 0
 
     @abstractmethod
     def why_never(self, request: Request) -> str:
@@ -48,7 +65,10 @@ class Allocator(ABC):
 
     @abstractmethod
     def can_admit(self, request: Request, tokens: int, *, others_run: bool) -> bool:
-        """Whether a waiting request could get room for its first ``tokens`` tokens."""
+        """Whether a waiting request could get room for its first ``tokens`` tokens.
+
+        Those that :meth:`cached_tokens` found are among them.
+        """
 
     @abstractmethod
     def admit(self, request: Request, tokens: int) -> None:
@@ -77,6 +97,16 @@ class Allocator(ABC):
     def stop_decoding(self, request: Request) -> None:
         """The request has ended, was preempted or is held back for a step."""
         del self.decoders[request]
+
+    def unwalked(self, request: Request, step: int) -> None:  # noqa: B027  for a prefix cache
+        """A decoding request loses the token that this step gave it; it is released next."""
+
+    def learn(self, request: Request, tokens: int) -> None:  # noqa: B027  for a prefix cache
+        """The step that computes the request's first ``tokens`` tokens has ended."""
+
+    def may_find_more(self, request: Request) -> bool:
+        """Whether decoding requests may write what :meth:`cached_tokens` then finds."""
+        return False
 
     def needers(self, step: int) -> list[Request]:
         """Decoding requests, in running order, that may need memory at this step."""

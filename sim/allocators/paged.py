@@ -57,10 +57,17 @@ class PagedAllocator(Allocator):
         self.watermark_blocks = int(watermark * num_gpu_blocks)
         self.free: list[int] = list(range(num_gpu_blocks - 1, 0, -1))
         """Free block ids; the last one is the next to be taken."""
+        self.num_cached = 0
+        """Free blocks that hold KV which a request may find."""
         self._holders: dict[Request, None] = {}
         self._due: list[dict[Request, None]] = [{} for _ in range(block_size)]
         self._internal_slots = 0
         self._num_decoders = 0
+
+    @property
+    def num_free(self) -> int:
+        """Blocks that can be taken."""
+        return len(self.free)
 
     def blocks_for(self, tokens: int) -> int:
         """Blocks that hold ``tokens`` tokens."""
@@ -72,7 +79,7 @@ class PagedAllocator(Allocator):
         return f"needs more than all {self.num_gpu_blocks - 1} blocks of the pool"
 
     def can_admit(self, request: Request, tokens: int, *, others_run: bool) -> bool:
-        free = len(self.free) - (self.watermark_blocks if others_run else 0)
+        free = self.num_free - (self.watermark_blocks if others_run else 0)
         gate = request.known if self.reserve_full_isl else tokens
         return -(-gate // self.block_size) <= free
 
@@ -83,10 +90,9 @@ class PagedAllocator(Allocator):
 
     def extend(self, request: Request, tokens: int) -> bool:
         count = self.blocks_for(tokens) - len(request.blocks)
-        if count > len(self.free):
+        if count > self.num_free:
             return False
-        if count > 0:
-            self._take(request, count)
+        self._take(request, max(count, 0))
         return True
 
     def release(self, request: Request) -> None:
@@ -98,7 +104,7 @@ class PagedAllocator(Allocator):
         del self._holders[request]
 
     def usage(self, *, blocked: bool) -> Usage:
-        held = self.pool_slots - len(self.free) * self.block_size
+        held = self.pool_slots - self.num_free * self.block_size
         return Usage(held, self._internal_slots, 0)
 
     def start_decoding(self, request: Request) -> None:
@@ -120,7 +126,7 @@ class PagedAllocator(Allocator):
         return list(self._due[step % self.block_size])
 
     def decode_steps(self, step: int, limit: int) -> int:
-        free = len(self.free)
+        free = self.num_free
         if self._num_decoders * (limit // self.block_size + 1) <= free:
             return limit
         rounds, left = divmod(free, self._num_decoders)
@@ -134,20 +140,20 @@ class PagedAllocator(Allocator):
 
     def decode(self, step: int, steps: int) -> list[Growth]:
         growths = []
-        block_size, due, free = self.block_size, self._due, self.free
+        block_size, due = self.block_size, self._due
         for offset in range(steps):
             members = due[(step + offset) % block_size]
             if members:
-                internal, count = 0, len(members)
-                taken = free[: -count - 1 : -1]  # the last ones, from the back
-                del free[-count:]
+                internal, count, cached = 0, len(members), self.num_cached
+                taken = self._pop(count)
                 for request, block in zip(members, taken, strict=True):
                     blocks = request.blocks
                     blocks.append(block)
                     if len(blocks) == request.final_blocks:
                         internal += self._tail_slots(request)
                 self._internal_slots += internal
-                growths.append(Growth(offset, count * block_size, internal))
+                evicted = (cached - self.num_cached) * block_size
+                growths.append(Growth(offset, count * block_size, internal, evicted))
         return growths
 
     def check(self) -> None:
@@ -158,13 +164,20 @@ class PagedAllocator(Allocator):
         assert len(set(blocks)) == usable, "a block is owned twice"
         assert 0 not in set(blocks), "the null block was handed out"
 
-    def _take(self, request: Request, count: int) -> None:
+    def _pop(self, count: int) -> list[int]:
+        """Take so many blocks, at least one, from the front of the free queue."""
         free = self.free
-        request.blocks += free[: -count - 1 : -1]  # the last ones, from the back
+        taken = free[: -count - 1 : -1]  # the last ones, from the back
         del free[-count:]
-        if len(request.blocks) == request.final_blocks:
-            self._internal_slots += self._tail_slots(request)
+        return taken
+
+    def _take(self, request: Request, count: int) -> None:
+        self.taken = self._pop(count) if count else []
+        if count:
+            request.blocks += self.taken
+            if len(request.blocks) == request.final_blocks:
+                self._internal_slots += self._tail_slots(request)
 
     def _tail_slots(self, request: Request) -> int:
         """Slots of the last block that the request will never fill."""
-        return request.final_blocks * self.block_size - request.kv_tokens
+        return -request.kv_tokens % self.block_size

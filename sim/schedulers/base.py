@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice
+from typing import NamedTuple
 
 from ...calibration.names import unknown_name
 from ...calibration.step_cost import Batch
@@ -58,6 +58,17 @@ class SchedulerLimits:
         return min(self.max_num_seqs, self.max_num_active_seqs)
 
 
+class Event(NamedTuple):
+    """``a`` took blocks or was admitted, ``f`` failed to, ``p`` was preempted."""
+
+    kind: str
+    request: Request
+    tokens: int = 0
+    hit_tokens: int = 0
+    blocks: tuple[int, ...] = ()
+    """Ids of those taken."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Step:
     """One engine step as scheduled."""
@@ -75,8 +86,9 @@ class Step:
     """Tokens of this step that preempted requests had been given: back to the budget."""
     order: list[tuple[Request, int, int]] | None = None
     """``(request, tokens, computed before)`` in scheduling order, where a log is kept."""
-    events: list[tuple[str, Request, int, list[int]]] | None = None
-    """``a`` took blocks, ``f`` failed to, ``p`` was preempted; with tokens and block ids."""
+    events: list[Event] | None = None
+    hits: dict[Request, int] = field(default_factory=dict)
+    """Tokens of the admitted that were found in the prefix cache."""
 
     def take_returned(self) -> int:
         """Tokens that came back since this was last asked."""
@@ -113,6 +125,8 @@ class Scheduler(ABC):
         self.held_tokens = 0
         """KV of requests that have ended but still hold their memory (static batching)."""
         self.padding_rows = 0
+        self.last_token_ns = 0.0
+        """When the tokens of the last step arrive; asynchronously, after ``schedule``."""
         self._exact = exact_steps
         self._keep_log = keep_log
         self._held_back: dict[Request, None] = {}
@@ -141,12 +155,9 @@ class Scheduler(ABC):
     def only_decodes(self) -> bool:
         """Whether the next step, and those after it until something happens, only decode."""
         batch = self.batch
-        return (
-            not batch.prefills
-            and batch.num_decodes > 0
-            and not self._held_back
-            and not self.could_admit()
-        )
+        if batch.prefills or not batch.num_decodes or self._held_back or self.could_admit():
+            return False
+        return not (self.blocked and self.allocator.may_find_more(self.waiting.head()))
 
     def after_run(self, steps: int) -> None:  # noqa: B027  most schedulers keep no count
         """So many steps were run in which everybody decoded."""
@@ -155,9 +166,22 @@ class Scheduler(ABC):
         """Requests that leave now that these have their last token; frees their memory."""
         leaving = list(finished)
         for request in leaving:
+            if request in self.batch.requests:
+                self._leave(request)
+                self.allocator.learn(request, request.computed)
+                self.allocator.release(request)
+            else:  # preempted with its last token on its way
+                self.waiting.remove(request)
+        return leaving
+
+    def cancel(self, request: Request) -> bool:
+        """The client has gone: take the request out and free its memory; False if it has ended."""
+        if request in self.batch.requests:
             self._leave(request)
             self.allocator.release(request)
-        return leaving
+        else:
+            self.waiting.remove(request)
+        return True
 
     def shape(self, step: Step) -> Batch:
         """The batch shape of a scheduled step."""
@@ -175,11 +199,18 @@ class Scheduler(ABC):
 
     def _in_bulk(self) -> bool:
         """Whether the decoding requests all come before the others and all get their token."""
-        prefills = self.batch.prefills
+        prefills, parked = self.batch.prefills, self.batch.parked
         if self._exact or self._held_back:
             return False
-        tail = islice(reversed(self.batch.requests), len(prefills))
-        return all(request in prefills for request in tail)
+        left = len(prefills)
+        for request in reversed(self.batch.requests):
+            if not left:
+                return True
+            if request in prefills:
+                left -= 1
+            elif request not in parked:
+                return False
+        return True
 
     def _order(self, in_bulk: bool) -> list[Request]:
         """Requests to walk over: all of them, or in bulk those that may not get what they need."""
@@ -199,21 +230,23 @@ class Scheduler(ABC):
         First come first served preempts the most recently admitted; by priority the least urgent,
         the latest to arrive, the first in running order (``golden/RULES.md`` 3.5).
         """
-        before = len(request.blocks)
         new = 1 if request.decoding else tokens - request.computed
         while not self.allocator.extend(request, tokens):
             victim = self._victim()
             if step.events is not None:
-                step.events += [("f", request, new, []), ("p", victim, 0, [])]
-            if victim.sequence < request.sequence or (step.in_bulk and victim.decoding):
+                step.events += [Event("f", request, new), Event("p", victim)]
+            walked = victim.sequence < request.sequence
+            if walked and victim.decoding:
+                self.allocator.unwalked(victim, self.batch.step)
+            if walked or (step.in_bulk and victim.decoding):
                 self._undo(victim, step)
             self._preempt(victim, now_ns)
             self.blocked = True
             step.preempted.append(victim)
             if victim is request:
                 return False
-        if step.events is not None and len(request.blocks) > before:
-            step.events.append(("a", request, new, request.blocks[before:]))
+        if step.events is not None and self.allocator.taken:
+            step.events.append(Event("a", request, new, 0, tuple(self.allocator.taken)))
         return True
 
     def _victim(self) -> Request:
@@ -223,8 +256,11 @@ class Scheduler(ABC):
 
     def _undo(self, victim: Request, step: Step) -> None:
         """A request that already has its tokens of this step loses them."""
-        given = [tokens for request, tokens in step.chunks if request is victim]
-        step.returned_tokens += sum(given) if not victim.decoding else 1
+        given = sum(tokens for request, tokens in step.chunks if request is victim)
+        step.returned_tokens += given if not victim.decoding else 1
+        if given:
+            victim.computed -= given
+            self.batch.prefill_tokens -= given
         step.chunks = [chunk for chunk in step.chunks if chunk[0] is not victim]
         step.resumed = [request for request in step.resumed if request is not victim]
         if step.order is not None:
@@ -235,11 +271,11 @@ class Scheduler(ABC):
         self._leave(request)
         self.allocator.release(request)
         request.num_preemptions += 1
-        request.wasted_tokens += request.computed
+        request.lost_tokens = request.computed
         request.computed = 0
         request.queued_ns = now_ns
         if request.known > request.prompt_tokens and request.silent_since_ns < 0:
-            request.silent_since_ns = now_ns
+            request.silent_since_ns = self.last_token_ns
         self.waiting.put_back(request)
 
     def _leave(self, request: Request) -> None:
@@ -263,12 +299,12 @@ class Scheduler(ABC):
         if step.order is not None:
             step.order.append((request, 1, request.known_at(self.batch.step) - 1))
 
-    def _hold_back(self, request: Request, step: Step, now_ns: float) -> None:
+    def _hold_back(self, request: Request, step: Step) -> None:
         """A decoding request gets no token in this step."""
         self._held_back[request] = None
         step.held_back.append(request)
         if request.silent_since_ns < 0:
-            request.silent_since_ns = now_ns
+            request.silent_since_ns = self.last_token_ns
 
     def _ask(self, request: Request, tokens: int) -> bool:
         """Ask for memory for a waiting request's first tokens; remembers a refusal."""
@@ -276,16 +312,27 @@ class Scheduler(ABC):
         self.blocked = not fits
         return fits
 
-    def _take_head(self, tokens: int, step: Step, now_ns: float) -> None:
-        """Admit the head of the queue with so many tokens, which :meth:`_ask` said would fit."""
+    def _take_head(self, tokens: int, step: Step, now_ns: float, *, cached: int = 0) -> None:
+        """Admit the head of the queue with so many tokens beside the cached ones.
+
+        :meth:`_ask` said that all of them would fit.
+        """
         request = self.waiting.take()
-        self.allocator.admit(request, tokens)
+        self.allocator.admit(request, cached + tokens)
         if step.events is not None:
-            step.events.append(("a", request, tokens, list(request.blocks)))
+            blocks = tuple(self.allocator.taken)
+            step.events.append(Event("a", request, tokens, cached, blocks))
+        if request.cached_tokens < 0:
+            request.cached_tokens = cached
+        request.wasted_tokens += max(0, request.lost_tokens - cached)
+        if cached:
+            step.hits[request] = cached
         request.waited_ns += now_ns - request.queued_ns
         if request.scheduled_ns != request.scheduled_ns:  # NaN: never scheduled before
             request.scheduled_ns = now_ns
         self.batch.admit(request)
+        request.computed = cached
+        self.batch.prefill_tokens += cached
         self._give(request, tokens, step)
 
     def _new_step(self) -> Step:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import deque
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Protocol
 
 from ..request import Request
@@ -31,6 +31,9 @@ class WaitingQueue(Protocol):
     def take(self) -> Request:
         """Take the head out."""
         ...
+
+    def remove(self, request: Request, /) -> None:
+        """Take a request out, wherever it is."""
 
     def __len__(self) -> int: ...
 
@@ -60,6 +63,10 @@ class PriorityQueue(list[tuple[Key, Request]]):
 
     def take(self) -> Request:
         return heappop(self)[1]
+
+    def remove(self, request: Request) -> None:  # type: ignore[override]  # by request, not entry
+        self[:] = [entry for entry in self if entry[1] is not request]
+        heapify(self)
 
 
 QUEUES: dict[str, type[WaitingQueue]] = {"fcfs": FcfsQueue, "priority": PriorityQueue}

@@ -56,6 +56,12 @@ class StaticScheduler(OrcaScheduler):
             self.allocator.release(request)
         return leaving
 
+    def has_work(self) -> bool:
+        return super().has_work() or bool(self._done)
+
+    def cancel(self, request: Request) -> bool:
+        return request not in self._done and super().cancel(request)
+
     def _may_admit(self) -> bool:
         free_seats = self.limits.seats - len(self.batch.requests) - len(self._done)
         return bool(self.waiting) and free_seats > 0

@@ -1,4 +1,4 @@
-"""vLLM's V1 scheduler, synchronous, first come first served (``golden/RULES.md`` parts 3 and 5).
+"""vLLM's V1 scheduler (``golden/RULES.md`` parts 3 and 5).
 
 There is no prefill or decode phase: the running requests, in order of admission, get tokens until
 computed catches up with known, out of one budget of ``max_num_batched_tokens``; then waiting
@@ -9,7 +9,7 @@ admitted request is preempted, and nothing is admitted in that step.
 from __future__ import annotations
 
 from ..request import Request
-from .base import Scheduler, Step
+from .base import Event, Scheduler, Step
 
 
 class VllmScheduler(Scheduler):
@@ -59,9 +59,10 @@ class VllmScheduler(Scheduler):
             self.blocked = False
             return False
         budget = self.limits.max_num_batched_tokens - self.batch.num_decodes
-        tokens = self._head_tokens(budget, self._cap(len(self.batch.requests) + len(self.waiting)))
+        cap = self._cap(len(self.batch.requests) + len(self.waiting))
+        tokens, cached = self._head_tokens(budget, cap)
         self.blocked = False
-        return tokens > 0 and self._ask(self.waiting.head(), tokens)
+        return tokens > 0 and self._ask(self.waiting.head(), cached + tokens)
 
     def _cap(self, queued: int) -> int:
         """Most tokens a prefill gets in one step; a lone request is not capped."""
@@ -74,7 +75,7 @@ class VllmScheduler(Scheduler):
         return (
             interval > 1
             and self._steps_since_prefill < interval - 1
-            and self.batch.num_decodes > 0
+            and bool(self.batch.num_decodes or self.batch.parked)
             and not self._backlog
         )
 
@@ -91,12 +92,12 @@ class VllmScheduler(Scheduler):
                 continue  # preempted in this walk
             if request.decoding:
                 if not in_bulk and budget == 0:
-                    self._hold_back(request, step, now_ns)
+                    self._hold_back(request, step)
                 elif self._make_room(request, request.known_at(batch.step), step, now_ns):
                     budget -= decode_tokens
                     self._give_decode(request, step)
                 budget += step.take_returned()
-            elif not held and budget > 0:
+            elif not held and budget > 0 and request not in batch.parked:
                 tokens = min(request.known - request.computed, cap, budget)
                 if self._make_room(request, request.computed + tokens, step, now_ns):
                     budget -= tokens
@@ -106,22 +107,30 @@ class VllmScheduler(Scheduler):
 
     def _admit(self, step: Step, budget: int, now_ns: float, *, cap: int, held: bool) -> None:
         self.blocked = False
-        while tokens := self._head_tokens(budget, cap):
+        while True:
+            tokens, cached = self._head_tokens(budget, cap)
+            if not tokens:
+                return
             head = self.waiting.head()
-            if held and head.known > 1:
+            if held and head.known - cached > 1:
                 return
-            if not self._ask(head, tokens):
+            if not self._ask(head, cached + tokens):
                 if step.events is not None:
-                    step.events.append(("f", head, tokens, []))
+                    step.events.append(Event("f", head, tokens))
                 return
-            self._take_head(tokens, step, now_ns)
+            self._take_head(tokens, step, now_ns, cached=cached)
             budget -= tokens
 
-    def _head_tokens(self, budget: int, cap: int) -> int:
-        """Tokens that the head of the queue would get; 0 if no seat or budget is left for it."""
+    def _head_tokens(self, budget: int, cap: int) -> tuple[int, int]:
+        """Tokens that the head of the queue would get and those that it would find cached.
+
+        None to get where no seat or budget is left for it.
+        """
         if not self.waiting or budget <= 0 or len(self.batch.requests) >= self.limits.seats:
-            return 0
-        tokens = min(self.waiting.head().known, cap)
+            return 0, 0
+        head = self.waiting.head()
+        cached = self.allocator.cached_tokens(head)
+        tokens = min(head.known - cached, cap)
         if tokens > budget and not self.limits.enable_chunked_prefill:
-            return 0
-        return min(tokens, budget)
+            return 0, cached
+        return min(tokens, budget), cached

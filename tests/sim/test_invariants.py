@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kvsim.sim.result import FINISHED, REJECTED, Result
+from kvsim.sim.result import CANCELLED, FINISHED, REJECTED, Result
 from kvsim.sim.simulation import simulate
 from kvsim.sim.summary import CATEGORIES, summarise
 from support.workloads import ALLOCATORS, COSTS, SCHEDULERS, deployments, traces
@@ -91,7 +91,8 @@ def _assert_causal(result: Result) -> None:
     requests = result.requests
     done = result.status == FINISHED
     rejected = result.status == REJECTED
-    assert (done | rejected).all(), "every request finishes or is rejected with a reason"
+    cancelled = result.status == CANCELLED
+    assert (done | rejected | cancelled).all(), "every request ends, is rejected or is cancelled"
     assert (np.asarray(requests["reject_reason"])[rejected] != "").all()
     order = ["arrival_s", "scheduled_s", "first_token_s", "finish_s"]
     times = [np.asarray(requests[name], dtype=float)[done] for name in order]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -23,6 +23,12 @@ class Columns:
     parent: NDArray[np.int64] | None = None
     delay_s: NDArray[np.float64] | None = None
     priority: NDArray[np.int64] | None = None
+    cancel_s: NDArray[np.float64] | None = None
+    hash_ids: NDArray[np.uint64] | None = None
+    hash_offsets: NDArray[np.int64] | None = None
+    hash_block_size: int | None = None
+    prefix_row: NDArray[np.int64] | None = None
+    prefix_tokens: NDArray[np.int64] | None = None
 
 
 class BendingCost(StepCost):
@@ -74,6 +80,8 @@ def traces(draw: st.DrawFn, *, most: int = 25, longest: int = 120) -> Columns:
     """Requests in bursts and pauses, some of them later turns of a session."""
     n = draw(st.integers(1, most))
     lengths = st.lists(st.integers(1, longest), min_size=n, max_size=n)
+    prompts, outputs = draw(lengths), draw(lengths)
+    prefix_row, prefix_tokens = _prefixes(draw, prompts, outputs)
     gaps_ms = draw(st.lists(st.sampled_from([0, 0, 1, 7, 40, 900]), min_size=n, max_size=n))
     arrival_s = np.cumsum(gaps_ms) / 1e3
     parent = np.full(n, -1)
@@ -85,12 +93,36 @@ def traces(draw: st.DrawFn, *, most: int = 25, longest: int = 120) -> Columns:
     arrival_s = np.where(parent >= 0, np.nan, arrival_s)
     return Columns(
         arrival_s=arrival_s,
-        prompt_tokens=np.array(draw(lengths)),
-        output_tokens=np.array(draw(lengths)),
+        prompt_tokens=np.array(prompts),
+        output_tokens=np.array(outputs),
         parent=parent,
         delay_s=delay_s,
         priority=np.array(draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))),
+        cancel_s=_patience(draw, n),
+        prefix_row=prefix_row,
+        prefix_tokens=prefix_tokens,
     )
+
+
+def _patience(draw: st.DrawFn, n: int) -> NDArray[np.float64] | None:
+    """Some clients give up: at once, soon or late."""
+    if draw(st.integers(0, 2)):
+        return None
+    seconds = st.sampled_from([np.nan, np.nan, np.nan, 1e-3, 0.02, 0.5, 3.0])
+    return np.array(draw(st.lists(seconds, min_size=n, max_size=n)))
+
+
+def _prefixes(
+    draw: st.DrawFn, prompts: list[int], outputs: list[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Prompts that begin as an earlier request's prompt, or as its prompt and answer."""
+    rows, tokens = np.full(len(prompts), -1), np.zeros(len(prompts), dtype=np.int64)
+    for row in range(1, len(prompts)):
+        other = draw(st.integers(-1, row - 1))
+        if other >= 0:
+            most = min(prompts[row], prompts[other] + outputs[other])
+            rows[row], tokens[row] = other, draw(st.integers(0, most))
+    return rows, tokens
 
 
 @st.composite
@@ -116,5 +148,11 @@ def deployments(
         watermark=draw(st.sampled_from([0.0, 0.0, 0.1])),
         scheduler_reserve_full_isl=draw(st.booleans()),
     )
+    if scheduler == "vllm":
+        deployment = replace(
+            deployment,
+            async_scheduling=draw(st.booleans()),
+            enable_prefix_caching=kind == "paged" and draw(st.booleans()),
+        )
     slots = draw(st.sampled_from([260, 400, 1000, 4000]))
     return deployment, slots // block_size + 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,13 +46,34 @@ def chained(parents: list[list[int]], block_tokens: int = 4) -> Trace:
 )
 def test_one_pass_equals_a_replay_per_size(paths: list[list[int]], sizes: list[int]) -> None:
     trace = chained(paths)
-    curve, replayed = cache_curve(trace), prefix_stats(trace, sizes)
+    curve, stats = cache_curve(trace), prefix_stats(trace, sizes)
     assert curve.convention == "ceil"
     for size in sizes:
-        expected = replayed["lru"][str(size)]
-        assert round(curve.token_ratio(size), 6) == expected["token_ratio"]
-        assert round(curve.block_ratio(size), 6) == expected["block_ratio"]
-    assert round(curve.token_ratio(None), 6) == replayed["infinite"]["token_ratio"]
+        blocks, tokens = replayed(trace, size)
+        assert round(curve.block_ratio(size) * curve.block_refs) == blocks
+        assert round(curve.token_ratio(size) * curve.input_tokens) == tokens
+        assert stats["lru"][str(size)]["hit_blocks"] == blocks
+        assert stats["lru"][str(size)]["hit_tokens"] == tokens
+    blocks, tokens = replayed(trace, 10**9)
+    assert round(curve.token_ratio(None) * curve.input_tokens) == tokens
+    assert stats["infinite"]["hit_blocks"] == blocks
+
+
+def replayed(trace: Trace, capacity: int) -> tuple[int, int]:
+    """Blocks and tokens that an LRU cache hits, written from the definition."""
+    cache: OrderedDict[int, None] = OrderedDict()
+    blocks = tokens = 0
+    for row, prompt in enumerate(trace.prompt_tokens.tolist()):
+        ids = trace.hash_chain(row).tolist()
+        hit = next((depth for depth, block in enumerate(ids) if block not in cache), len(ids))
+        blocks += hit
+        tokens += min(hit * 4, prompt)
+        for block in reversed(ids):
+            cache[block] = None
+            cache.move_to_end(block)
+        for _ in range(len(cache) - capacity):
+            cache.popitem(last=False)
+    return blocks, tokens
 
 
 def test_first_in_first_out_by_hand() -> None:

@@ -106,9 +106,9 @@ def test_hash_ids_that_do_not_fit(shared_traces: Path) -> None:
     assert chains == [[0], [0], [0, 1, 2], [], [], big, [5], [5]]
     start = "mooncake_edge.jsonl: "
     assert trace.notes == (
-        start + "hash_ids missing or empty, the prefix counts as unknown (rows: 2).",
-        start + "hash_ids end before the prompt does, the rest counts as unknown (rows: 1).",
-        start + "surplus hash_ids were dropped (rows: 1).",
+        start + "hash_ids missing or empty, the prefix counts as unknown (rows: 2; 6, 7).",
+        start + "surplus hash_ids were dropped (rows: 1; 10).",
+        start + "hash_ids end before the prompt does, the rest counts as unknown (rows: 1; 9).",
         "rows earlier than the row before, sorted by time: 1.",
     )
 

@@ -96,13 +96,27 @@ def naive_lru_hits(chains: list[list[int]], capacity: int) -> int:
 
 
 @given(
-    st.lists(st.lists(st.integers(0, 9), max_size=6, unique=True), min_size=1, max_size=30),
+    st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=30),
     st.integers(1, 12),
 )
 def test_lru_is_the_plain_one(chains: list[list[int]], capacity: int) -> None:
     stats = trace_stats(chained(*chains), capacities=(capacity,))["prefix"]
     assert stats["lru"][str(capacity)]["hit_blocks"] == naive_lru_hits(chains, capacity)
     assert stats["infinite"]["hit_blocks"] == naive_lru_hits(chains, 10**9)
+
+
+def test_prefix_links_are_counted_to_the_token() -> None:
+    trace = Trace(
+        name="t",
+        prompt_tokens=np.array([10, 30]),
+        output_tokens=np.array([5, 5]),
+        arrival_s=None,
+        prefix_row=np.array([-1, 0]),
+        prefix_tokens=np.array([0, 12]),
+    )
+    stats = trace_stats(trace)["prefix_links"]
+    assert (stats["input_tokens"], stats["hit_tokens"]) == (40, 12)
+    assert stats["token_ratio"] == 0.3
 
 
 def test_bad_capacity() -> None:

@@ -30,6 +30,9 @@ COLUMNS: dict[str, Any] = {
     "parent": ints(-1, -1, 1, 0),
     "delay_s": floats(NAN, NAN, 0.5, NAN),
     "priority": ints(0, 3, 0, 0),
+    "cancel_s": floats(NAN, 2.5, NAN, NAN),
+    "prefix_row": ints(-1, 0, 1, 1),
+    "prefix_tokens": ints(0, 6, 15, 7),
 }
 
 
@@ -67,6 +70,20 @@ def trace(**changes: Any) -> Trace:
             {"num_samples": ints(1, 1, 5, 1), "beam_width": ints(0, 0, 4, 0)},
             "beam_width[2](=4) must be >= num_samples.",
         ),
+        ({"cancel_s": floats(NAN, 0, NAN, NAN)}, "cancel_s[1](=0.0) must be > 0 and finite."),
+        ({"cancel_s": floats(NAN, -1, NAN, NAN)}, "cancel_s[1](=-1.0) must be > 0 and finite."),
+        ({"cancel_s": floats(NAN, 1, NAN, math.inf)}, "cancel_s[3](=inf) must be > 0 and finite."),
+        ({"prefix_row": None}, "prefix_row and prefix_tokens must be given together."),
+        ({"prefix_tokens": None}, "prefix_row and prefix_tokens must be given together."),
+        ({"prefix_row": ints(-1, 1, 1, 1)}, "prefix_row[1](=1) must be in [-1, 1)."),
+        ({"prefix_row": ints(-1, -2, 1, 1)}, "prefix_row[1](=-2) must be in [-1, 1)."),
+        ({"prefix_row": ints(-1, -1, 1, 1)}, "prefix_tokens[1](=6) must be in [0, 0]."),
+        ({"prefix_tokens": ints(0, 12, 0, 0)}, "prefix_tokens[1](=12) must be in [0, 11]."),
+        ({"prefix_tokens": ints(0, -1, 0, 0)}, "prefix_tokens[1](=-1) must be in [0, 11]."),
+        (
+            {"prompt_tokens": ints(90, 20, 30, 40), "prefix_tokens": ints(0, 21, 0, 0)},
+            "prefix_tokens[1](=21) must be in [0, 20].",
+        ),
         ({"hash_block_size": None}, "hash_ids, hash_offsets and hash_block_size must be given"),
         ({"hash_block_size": 0}, "hash_block_size(=0) must be > 0."),
         ({"hash_block_size": 16}, "hash_ids of row 2 (=3 ids) must be at most 2."),
@@ -99,6 +116,9 @@ def test_a_trace_without_requests_is_refused() -> None:
         {"num_samples": ints(1, 2, 1, 1)},
         {"beam_width": ints(0, 2, 0, 0)},
         {"priority": ints(0, 3, 0, 1)},
+        {"cancel_s": floats(NAN, 2.5, NAN, 9.0)},
+        {"prefix_row": ints(-1, 0, 0, 1), "prefix_tokens": ints(0, 6, 11, 7)},
+        {"prefix_tokens": ints(0, 6, 15, 8)},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -112,6 +132,70 @@ def test_digest_sees_content_only() -> None:
     assert other.digest == trace().digest
     assert len(trace().digest) == 64
     assert trace().with_name("x").digest == trace().digest
+
+
+def test_neutral_columns_leave_the_digest_alone() -> None:
+    plain = trace(cancel_s=None, prefix_row=None, prefix_tokens=None)
+    nothing = ints(0, 0, 0, 0)
+    never = floats(NAN, NAN, NAN, NAN)
+    for row in (ints(-1, -1, -1, -1), ints(-1, 0, 1, 1)):
+        said = trace(cancel_s=never, prefix_row=row, prefix_tokens=nothing)
+        assert said.digest == plain.digest
+
+
+def test_dropped_rows_leave_their_prefixes_to_one_another() -> None:
+    """Rows 2 and 3 began like row 1, with 15 and 7 tokens; row 1 like row 0, with 6."""
+    window = trace().window(1.5, 5.0)
+    assert window.prefix_row is not None
+    assert window.prefix_tokens is not None
+    assert window.prefix_row.tolist() == [-1, 0, 0]
+    assert window.prefix_tokens.tolist() == [0, 15, 7]
+    late = trace(arrival_s=floats(0, 1.5, 2, 4), delay_s=None).window(2.0, 5.0)
+    assert late.prefix_row is not None
+    assert late.prefix_tokens is not None
+    assert late.prefix_row.tolist() == [-1, 0]
+    assert late.prefix_tokens.tolist() == [0, 7]
+
+
+def test_cancellations_stay_with_their_rows() -> None:
+    np.testing.assert_array_equal(trace().window(1.5, 5.0).cancel_s, [2.5, NAN, NAN])
+    np.testing.assert_array_equal(trace().speedup(2.0).cancel_s, trace().cancel_s)
+
+
+def test_sessions_begin_when_told() -> None:
+    """Two sessions, {0, 2} and {1, 3}: each moves as a whole; equal times go by session."""
+    columns = {
+        "arrival_s": floats(0, 0, 5, 6),
+        "parent": ints(-1, -1, 0, 1),
+        "delay_s": None,
+        "prefix_row": ints(-1, -1, 0, 1),
+        "prefix_tokens": ints(0, 0, 3, 4),
+    }
+    moved = trace(**columns).with_session_starts([7.0, 6.0])
+    assert moved.num_sessions == 2
+    np.testing.assert_array_equal(moved.arrival_s, [6.0, 7.0, 12.0, 12.0])
+    assert moved.prompt_tokens.tolist() == [20, 10, 30, 40]
+    for name, expected in (
+        ("parent", [-1, -1, 1, 0]),
+        ("prefix_row", [-1, -1, 1, 0]),
+        ("prefix_tokens", [0, 0, 3, 4]),
+    ):
+        assert getattr(moved, name).tolist() == expected
+    assert moved.hash_chain(0).tolist() == [7, 8]
+    assert moved.hash_chain(1).tolist() == [7]
+    with pytest.raises(ValueError, match=r"start_s.shape\(=\(1,\)\) must be \(2,\)"):
+        trace(**columns).with_session_starts([1.0])
+    with pytest.raises(ValueError, match="shares prefixes between sessions"):
+        trace(**{**columns, "prefix_row": ints(-1, 0, 0, 1)}).with_session_starts([9.0, 0.0])
+    with pytest.raises(ValueError, match="has no arrival times: sessions"):
+        trace(**{**columns, "arrival_s": None}).with_session_starts([9.0, 0.0])
+
+
+def test_sessions_that_follow_begin_when_told() -> None:
+    plain = trace(parent=ints(-1, -1, 1, -1), prefix_row=None, prefix_tokens=None)
+    moved = plain.with_session_starts([9.0, 1.0, 4.0])
+    np.testing.assert_array_equal(moved.arrival_s, [1.0, NAN, 4.0, 9.0])
+    np.testing.assert_array_equal(moved.delay_s, [NAN, 0.5, NAN, NAN])
 
 
 def test_head() -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,21 @@ from kvsim.traces import (
 )
 
 
+def _tree_ids(draw: st.DrawFn, counts: list[int]) -> list[int]:
+    """Chains down a tree: equal paths have equal ids, others do not."""
+    names: dict[tuple[int, ...], int] = {}
+    ids = []
+    for count in counts:
+        path: tuple[int, ...] = ()
+        for _ in range(count):
+            path = (*path, draw(st.integers(0, 1)))
+            fresh = draw(st.integers(0, 2**64 - 1))
+            while path not in names and fresh in names.values():
+                fresh = (fresh + 1) % 2**64
+            ids.append(names.setdefault(path, fresh))
+    return ids
+
+
 @st.composite
 def traces(draw: st.DrawFn) -> Trace:
     """Any valid trace: timed or not, sessions with branches, chains, samples, priorities."""
@@ -39,8 +55,7 @@ def traces(draw: st.DrawFn) -> Trace:
     block_size = draw(st.sampled_from([1, 16, 512]))
     most = np.minimum(-(-prompt // block_size), 4)
     counts = np.array([draw(st.integers(0, int(m))) for m in most], dtype=np.int64)
-    num = int(counts.sum())
-    ids = draw(st.lists(st.integers(0, 2**64 - 1), min_size=num, max_size=num))
+    ids = _tree_ids(draw, counts.tolist())
     width = np.array(draw(st.lists(st.integers(0, 4), min_size=n, max_size=n)), dtype=np.int64)
     num_samples = np.where(width > 0, np.minimum(width, 2), prompt % 5 + 1)
     return Trace(
@@ -56,6 +71,7 @@ def traces(draw: st.DrawFn) -> Trace:
         num_samples=num_samples,
         beam_width=width,
         priority=prompt % 3,
+        cancel_s=np.where(output % 2 == 0, (delay_ns + 1) / 1e9, np.nan),
     )
 
 
@@ -119,3 +135,26 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ValueError, match="No space left"):
         write_mooncake(trace, tmp_path / "t.jsonl")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_prefixes_to_the_token_are_refused(tmp_path: Path) -> None:
+    two = np.array([9, 9], dtype=np.int64)
+    links = {"prefix_row": np.array([-1, 0]), "prefix_tokens": np.array([0, 4])}
+    trace = Trace(name="t", prompt_tokens=two, output_tokens=two, arrival_s=None, **links)
+    with pytest.raises(ValueError, match=r"^trace 't' has prefix_row .* Mooncake cannot say\.$"):
+        write_mooncake(trace, tmp_path / "t.jsonl")
+    assert list(tmp_path.iterdir()) == []
+    neutral = replace(trace, prefix_tokens=np.array([0, 0]))
+    assert load_trace(write_mooncake(neutral, tmp_path / "t.jsonl")).digest == neutral.digest
+
+
+@pytest.mark.parametrize("replay", ["closed", "open"])
+@pytest.mark.parametrize("name", ["kv-cache-tester/trace_0010.json.gz", "dynamo/pi_*.gz"])
+def test_round_trip_of_sessions(
+    shared_traces: Path, tmp_path: Path, name: str, replay: str
+) -> None:
+    (path,) = shared_traces.glob(name)
+    trace = load_trace(path, session_replay=replay)
+    again = load_trace(write_mooncake(trace, tmp_path / "s.jsonl"))
+    assert again.digest == trace.digest
+    assert again.notes == ()

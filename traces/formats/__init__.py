@@ -1,18 +1,22 @@
 """Trace file formats: one dict entry per format, read by name or recognised by content."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from . import jsonl, tables
 from .detect import detect_format
+from .dynamo import read_dynamo
 from .jsonl import read_records
+from .ragpulse import read_ragpulse
 from .records import parse_records
 from .rows import Rows
 from .sharegpt import read_sharegpt
 from .source import read_text
 from .tables import CsvColumns, generic_layout, parse_table, read_table
+from .tracelab import read_tracelab
+from .weka import read_weka
 
 __all__ = ["ALIASES", "FORMATS", "CsvColumns", "ReadOptions", "read_file", "resolve_format"]
 
@@ -24,6 +28,8 @@ class ReadOptions:
     hash_block_size: int | None = None  # tokens
     tokenizer: str | Path | None = None
     columns: CsvColumns | None = None
+    keep_empty: bool = False  # keep requests whose output was 0 tokens, as 1 token
+    directory: Path = Path()  # where the file is
 
 
 Reader = Callable[[str, str, str, ReadOptions], Rows]  # text, file name, format, options
@@ -56,6 +62,26 @@ def _read_sharegpt(text: str, file: str, name: str, options: ReadOptions) -> Row
     return read_sharegpt(text, file, options.tokenizer)
 
 
+def _read_weka(text: str, file: str, name: str, options: ReadOptions) -> Rows:
+    return read_weka(text, file, options.hash_block_size, keep_empty=options.keep_empty)
+
+
+def _read_dynamo(text: str, file: str, name: str, options: ReadOptions) -> Rows:
+    return read_dynamo(parse_records(text, file), options.hash_block_size)
+
+
+def _read_tracelab(text: str, file: str, name: str, options: ReadOptions) -> Rows:
+    return read_tracelab(text, file)
+
+
+def _read_ragpulse(text: str, file: str, name: str, options: ReadOptions) -> Rows:
+    return read_ragpulse(parse_records(text, file), options.directory)
+
+
+def _read_servegen(text: str, file: str, name: str, options: ReadOptions) -> Rows:
+    raise ValueError(f"{file}: trace_format {name} needs the folder of chunk-N-trace.csv files.")
+
+
 FORMATS: dict[str, Reader] = {
     "azure": _read_csv,
     "burstgpt": _read_csv,
@@ -65,6 +91,11 @@ FORMATS: dict[str, Reader] = {
     "splitwise": _read_csv,
     "llmservingsim": _read_jsonl,
     "sharegpt": _read_sharegpt,
+    "weka": _read_weka,
+    "tracelab": _read_tracelab,
+    "dynamo": _read_dynamo,
+    "ragpulse": _read_ragpulse,
+    "servegen": _read_servegen,
     "golden": _read_jsonl,
     "csv": _read_generic_csv,
 }
@@ -81,6 +112,13 @@ ALIASES = {
     "splitwise_trace": "splitwise",
     "llmservingsim_trace": "llmservingsim",
     "qwen_bailian": "bailian",
+    "weka_trace": "weka",
+    "kv_cache_tester": "weka",
+    "tracelab_trace": "tracelab",
+    "dynamo_trace": "dynamo",
+    "dynamo.request.trace.v1": "dynamo",
+    "rag_pulse": "ragpulse",
+    "ragpulse_trace": "ragpulse",
 }
 
 
@@ -104,4 +142,4 @@ def read_file(path: str | Path, trace_format: str, options: ReadOptions) -> Rows
     name = trace_format
     if name == "auto":
         name = "csv" if options.columns is not None else detect_format(text, file)
-    return FORMATS[name](text, file, name, options)
+    return FORMATS[name](text, file, name, replace(options, directory=Path(path).parent))

@@ -5,14 +5,14 @@ id[i] = BLAKE2b-64(id[i-1], tokens of block i), so that equal ids mean equal pre
 """
 
 import hashlib
-from collections import Counter
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from ..columns import Ids, Ints
-from .numbers import BadValueError, count_of
+from .flaws import Flaws
+from .numbers import BadValueError, count_of, shown
 from .records import Record, RecordLayout, first_of
 
 MAX_ID = 2**64
@@ -20,16 +20,29 @@ _MAX_RANGE_TOKENS = 2**24  # no prompt is longer, and memory is not endless
 _OWN_BLOCK_SIZE_KEYS = ("block_size", "trace_block_size")
 
 
-class ChainBuilder:
-    """Collects one chain per row, and what did not fit."""
+_MISSING = "hash_ids missing or empty, the prefix counts as unknown"
+_NO_LIST = "hash_ids that are no list were dropped"
+_SURPLUS = "surplus hash_ids were dropped"
+_BAD = "hash_ids outside [0, 2^64) were dropped with those behind them"
+_SHORT = "hash_ids end before the prompt does, the rest counts as unknown"
 
-    def __init__(self, hash_block_size: int | None, layout: RecordLayout) -> None:
+
+class ChainBuilder:
+    """Collects one chain per row, and what did not fit.
+
+    A file whose rows all lack the id of a last, partial block has ids of full blocks only, whatever
+    is usual for its format: its rows are not short.
+    """
+
+    def __init__(self, hash_block_size: int | None, layout: RecordLayout, flaws: Flaws) -> None:
         self.layout = layout
+        self.flaws = flaws
         self.fixed_block_size = hash_block_size
         self.block_size = hash_block_size or layout.hash_block_size
         self.counts: list[int] = []
         self._ids: list[list[int]] = []
-        self._odd: Counter[str] = Counter()
+        self._full_only: list[tuple[int, str]] = []  # lines, and what is wrong if others differ
+        self._any_partial = False
         self._own: int | None = None
 
     @property
@@ -58,23 +71,27 @@ class ChainBuilder:
                 return count_of(len(ids) * block_size, key)
         return count_of(value, key)
 
-    def add(self, record: Record, prompt_tokens: int, block_size: int) -> None:
+    def add(self, line: int, record: Record, prompt_tokens: int, block_size: int) -> None:
         """Append the row's chain, cut to its prompt."""
         self._own = self.block_size = block_size
-        ids = self._chain_of(record, prompt_tokens, block_size)
+        ids = self._chain_of(line, record, prompt_tokens, block_size)
         self._ids.append(ids)
         self.counts.append(len(ids))
 
     def hash_ids(self) -> Ids:
         return np.fromiter(chain.from_iterable(self._ids), np.uint64, sum(self.counts))
 
-    def notes(self) -> tuple[str, ...]:
-        """One sentence for each way in which rows' ids did not cover their prompts."""
+    def finish(self) -> None:
+        """Judge the rows without an id for their partial block, now that all rows are seen."""
+        if self._any_partial or self.layout.full_blocks_only:
+            for line, reason in self._full_only:
+                self.flaws.add(line, _SHORT, reason)
         if not self.any_ids:
-            return ()
-        return tuple(f"{text} (rows: {count})" for text, count in self._odd.items())
+            self.flaws.forget((_MISSING,))
 
-    def _chain_of(self, record: Record, prompt_tokens: int, block_size: int) -> list[int]:
+    def _chain_of(
+        self, line: int, record: Record, prompt_tokens: int, block_size: int
+    ) -> list[int]:
         ids = record.get("hash_ids")
         if ids is None:
             tokens = _token_ids(record, self.layout.tokens)
@@ -82,20 +99,27 @@ class ChainBuilder:
                 return chain_hashes(tokens[:prompt_tokens], block_size)
             ids = []
         if not isinstance(ids, list):
-            self._odd["hash_ids that are no list were dropped"] += 1
+            self.flaws.add(line, _NO_LIST, f"hash_ids(={shown(ids)}) must be a list")
             return []
         if not ids:
-            self._odd["hash_ids missing or empty, the prefix counts as unknown"] += 1
+            self.flaws.remark(line, _MISSING)
             return []
-        most = -(-prompt_tokens // block_size)
+        num_full, partial = divmod(prompt_tokens, block_size)
+        most = num_full + (partial > 0 and not self.layout.full_blocks_only)
+        reason = f"hash_ids (={len(ids)} ids) must be {most} for a prompt of {prompt_tokens} tokens"
         if len(ids) > most:
-            self._odd["surplus hash_ids were dropped"] += 1
+            self.flaws.add(line, _SURPLUS, reason)
             ids = ids[:most]
         good = _leading_good(ids)
         if good < len(ids):
-            self._odd["hash_ids outside [0, 2^64) were dropped with those behind them"] += 1
+            bad = f"hash_ids[{good}](={shown(ids[good])}) must be a whole number in [0, 2^64)"
+            self.flaws.add(line, _BAD, bad)
+        elif len(ids) < num_full:
+            self.flaws.add(line, _SHORT, reason)
         elif len(ids) < most:
-            self._odd["hash_ids end before the prompt does, the rest counts as unknown"] += 1
+            self._full_only.append((line, reason))
+        elif partial:
+            self._any_partial = True
         return ids[:good]
 
 

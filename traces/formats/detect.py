@@ -1,16 +1,20 @@
 """Which format a file is in, told by a CSV header's or a first record's names."""
 
 import json
+import re
 from typing import Any
 
+from . import dynamo, ragpulse, tracelab, weka
 from .numbers import shown
 from .tables import LAYOUTS, parse_table
 
+_HEAD_CHARACTERS = 10_000
 _MOST_LINES = 100  # a bad first line must not hide the format of the rest
 
 # a format's keys; the first entry whose keys are all there wins
 _RECORD_KEYS = (
     ("golden", ("arrival_s", "output_tokens")),
+    ("tracelab", tracelab.RECORD_KEYS),
     ("bailian", ("chat_id", "parent_chat_id", "input_length")),
     ("llmservingsim", ("input_toks", "output_toks")),
     ("mooncake", ("input_length",)),
@@ -19,6 +23,13 @@ _RECORD_KEYS = (
     ("mooncake", ("timestamp", "messages")),
     ("sharegpt", ("conversations",)),
 )
+# formats told by more than the names of their keys
+_RECORD_TESTS = (
+    ("weka", weka.is_session),
+    ("dynamo", dynamo.is_event),
+    ("ragpulse", ragpulse.is_request),
+)
+_SESSION_HEAD = re.compile(r'\s*\{[^{}]*"hash_id_scope"')  # no need to parse a megabyte twice
 _FORMAT_ADVICE = "name it with --trace-format"
 
 
@@ -32,6 +43,8 @@ def detect_format(text: str, file: str) -> str:
 def _detect_csv(text: str, file: str) -> str:
     line = next(line for line in text.splitlines() if line.strip())
     header = parse_table(line, file)
+    if all(header.has(column) for column in tracelab.CSV_COLUMNS):
+        return "tracelab"
     for name, layout in LAYOUTS.items():
         if all(header.has(column) for column in layout.required):
             return name
@@ -42,9 +55,14 @@ def _detect_csv(text: str, file: str) -> str:
 
 
 def _detect_json(text: str, file: str) -> str:
+    if _SESSION_HEAD.match(text, 0, _HEAD_CHARACTERS):
+        return "weka"
     record = _first_record(text)
     if record is None:
         raise ValueError(f"{file} holds no requests: no line of it is a JSON object.")
+    for name, test in _RECORD_TESTS:
+        if test(record):
+            return name
     for name, keys in _RECORD_KEYS:
         if all(key in record for key in keys):
             return name
@@ -54,7 +72,7 @@ def _detect_json(text: str, file: str) -> str:
 
 def _first_record(text: str) -> dict[str, Any] | None:
     if text.lstrip().startswith("["):
-        return _first_of_list(text)
+        return _first_object(text)
     lines = (line for line in text.split("\n") if line.strip())
     for _, line in zip(range(_MOST_LINES), lines, strict=False):
         try:
@@ -63,11 +81,11 @@ def _first_record(text: str) -> dict[str, Any] | None:
             continue
         if isinstance(record, dict):
             return record
-    return None
+    return _first_object(text)  # one that spans lines
 
 
-def _first_of_list(text: str) -> dict[str, Any] | None:
-    """The first element of a JSON list, without parsing the rest."""
+def _first_object(text: str) -> dict[str, Any] | None:
+    """The first JSON object, wherever its lines end."""
     start = text.find("{")
     if start < 0:
         return None

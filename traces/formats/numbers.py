@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..columns import Ints
+from ..columns import NS_PER_S, Ints
 
+CANCEL_KEY = "cancel_s"  # in every format: seconds after arrival, none = never
 MAX_TOKENS = 2**31 - 1
 MAX_NS = 2**61  # 73 years
 _GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
@@ -56,6 +57,14 @@ def ns_of(value: Any, field: str, ns_per_unit: int) -> int:
         raise BadValueError(f"{field}(={shown(value)}) is too large")
     whole = math.floor(number)
     return whole * ns_per_unit + round((number - whole) * ns_per_unit)
+
+
+def cancel_ns_of(value: Any) -> int:
+    """Nanoseconds after which the client gives up, > 0; `value` counts seconds."""
+    cancel_ns = ns_of(value, CANCEL_KEY, NS_PER_S)
+    if cancel_ns <= 0:
+        raise BadValueError(f"{CANCEL_KEY}(={shown(value)}) must be > 0")
+    return cancel_ns
 
 
 def parse_counts(texts: Sequence[str], field: str) -> Parsed:

@@ -7,7 +7,7 @@ prompt:
 - fewer than the prompt's blocks: the ids stay, as the prefix that is known
 - more than the prompt's blocks: the surplus is dropped
 - an id that is no whole number in [0, 2^64): it and those behind it are dropped
-Each case is counted in the trace's notes.
+Each case is counted in the trace's notes, and all but the first are errors when reading strictly.
 """
 
 import json
@@ -47,6 +47,7 @@ class RecordLayout:
     parent_key: str | None = None
     parent_line: str | None = None  # key of the line number (from 1) of the previous turn
     tokens: tuple[str, ...] = ()
+    full_blocks_only: bool = False  # no id for a last, partial block
 
 
 def parse_records(text: str, file: str) -> Records:

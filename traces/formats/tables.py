@@ -8,9 +8,11 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..columns import NS_PER_S, Ints
+import numpy as np
+
+from ..columns import NS_PER_S, Floats, Ints
 from ..trace import SkippedRow
-from .numbers import Parsed, parse_counts, parse_ns, shown
+from .numbers import CANCEL_KEY, Parsed, cancel_ns_of, parse_counts, parse_each, parse_ns, shown
 from .rows import Rows
 from .wallclock import parse_wall_clock
 
@@ -170,7 +172,8 @@ def read_table(table: Table, layout: TableLayout) -> Rows:
     bad_time: dict[int, str] = {}
     if layout.time is not None and table.has(layout.time):
         time_ns, bad_time = _time_parser(layout)(table.column(layout.time))
-    reasons = {**bad_output, **bad_prompt, **bad_time}
+    cancel_s, bad_cancel = _cancels(table)
+    reasons = {**bad_cancel, **bad_output, **bad_prompt, **bad_time}
     skipped = [SkippedRow(file=table.file, row=table.lines[i], reason=reasons[i]) for i in reasons]
     kept = [i for i in range(len(prompt)) if i not in reasons]
     return Rows(
@@ -181,6 +184,7 @@ def read_table(table: Table, layout: TableLayout) -> Rows:
         time_ns=None if time_ns is None else time_ns[kept],
         rebase=layout.rebase,
         session=_sessions(table, layout, kept),
+        cancel_s=None if cancel_s is None else cancel_s[kept],
         skipped=tuple(sorted((*table.skipped, *skipped), key=lambda skip: skip.row)),
     )
 
@@ -200,6 +204,18 @@ def _from_start(parsed: Parsed, texts: Sequence[str], field: str) -> Parsed:
     for row in (time_ns < 0).nonzero()[0].tolist():
         reasons[row] = f"{field}(={shown(texts[row])}) must be >= 0"
     return time_ns, reasons
+
+
+def _cancels(table: Table) -> tuple[Floats | None, dict[int, str]]:
+    """When the clients give up (s after arrival), NaN where the cell is empty."""
+    if not table.has(CANCEL_KEY):
+        return None, {}
+    texts = table.column(CANCEL_KEY)
+    given = [row for row, text in enumerate(texts) if text.strip()]
+    cancel_ns, bad = parse_each([texts[row] for row in given], cancel_ns_of)
+    cancel_s = np.full(len(texts), np.nan)
+    cancel_s[given] = cancel_ns / NS_PER_S
+    return cancel_s if given else None, {given[i]: reason for i, reason in bad.items()}
 
 
 def _sessions(table: Table, layout: TableLayout, kept: list[int]) -> list[str | None] | None:

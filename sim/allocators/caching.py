@@ -1,0 +1,409 @@
+"""Paged KV cache with vLLM's prefix cache (``golden/RULES.md`` 1, 4 and 5.3).
+
+Full blocks are found by their content; a block that nobody holds keeps its content until it is
+taken. The free queue is taken from the front: first the blocks without content, as a stack, then
+the cached ones, least recently freed first and, of one request, the tail before the head.
+
+Blocks are kept in *runs*: neighbours within one segment of the tree of contents (see ``content``),
+held by the same requests and freed together. A prompt of a thousand blocks is a handful of runs, so
+nothing here is done block by block. Where a request shares part of a run, the run is split.
+
+vLLM registers a block as soon as its last token is scheduled (asynchronously, one step later).
+What a request writes where nobody else's path leads is registered when it leaves: no one could have
+found it before.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import NamedTuple
+
+from ..content import Segment
+from ..request import Request
+from .base import Growth, Usage
+from .paged import PagedAllocator
+
+
+class Run:
+    """Blocks ``first``, ``first + 1``, ... of a segment; in the free queue while nobody holds it.
+
+    A queued run is taken from its tail. Runs of one segment may overlap, where two requests wrote
+    the same content: the one that was registered first is found (``segment.runs`` is in order).
+    """
+
+    __slots__ = ("after", "before", "first", "ids", "refs", "segment")
+
+    before: Run
+    after: Run
+
+    def __init__(self, segment: Segment, first: int, ids: list[int], refs: int) -> None:
+        self.segment = segment
+        self.first = first
+        self.ids = ids
+        self.refs = refs
+
+    @property
+    def stop(self) -> int:
+        """One behind the last block."""
+        return self.first + len(self.ids)
+
+    def insert_before(self, place: Run) -> None:
+        """Enter the free queue just before ``place``."""
+        self.before, self.after = place.before, place
+        place.before.after = self
+        place.before = self
+
+    def unlink(self) -> None:
+        """Leave the free queue."""
+        self.before.after, self.after.before = self.after, self.before
+
+
+class _Hit(NamedTuple):
+    """What a lookup found."""
+
+    pieces: list[tuple[Run, int, int]]
+    """Run, first block, one behind the last."""
+    num_blocks: int
+    num_queued: int
+    """Part of them that nobody holds, so that it counts as free."""
+
+
+_MISS = _Hit([], 0, 0)
+
+
+class CachingAllocator(PagedAllocator):
+    """Blocks that are shared by content.
+
+    Args:
+        num_gpu_blocks: blocks of the pool, the null block included.
+        block_size: tokens per block.
+        watermark: share of the blocks kept free when a request is admitted beside others.
+        reserve_full_isl: admit only if all known tokens would fit now (a test, not a reservation).
+        asynchronous: the scheduler runs one step ahead, so that a block's last token is known,
+            and the block registered, one step later.
+
+    Raises:
+        ValueError: as :class:`PagedAllocator`.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_gpu_blocks: int,
+        block_size: int,
+        watermark: float = 0.0,
+        reserve_full_isl: bool = True,
+        asynchronous: bool = False,
+    ) -> None:
+        super().__init__(
+            num_gpu_blocks=num_gpu_blocks,
+            block_size=block_size,
+            watermark=watermark,
+            reserve_full_isl=reserve_full_isl,
+        )
+        self._lag = 1 if asynchronous else 0
+        self._queue = Run(Segment(0, 0, shared=False), 0, [], 0)
+        self._queue.before = self._queue.after = self._queue
+        self._shared_blocks = 0
+        self._writes: set[Request] = set()
+        """Those who write, as they decode, where somebody else's path leads."""
+        self._writers: list[dict[Request, None]] = [{} for _ in range(block_size)]
+        """Those of them that decode, by the step at which a block of theirs is full."""
+        self._num_writers = 0
+        self._changes = 0
+        self._memo: tuple[Request, int, int, _Hit] | None = None
+
+    @property
+    def num_free(self) -> int:
+        return len(self.free) + self.num_cached
+
+    def cached_tokens(self, request: Request) -> int:
+        return self._find(request).num_blocks * self.block_size
+
+    def can_admit(self, request: Request, tokens: int, *, others_run: bool) -> bool:
+        free = self.num_free - (self.watermark_blocks if others_run else 0)
+        hit = self._find(request)
+        gate = request.known if self.reserve_full_isl else tokens
+        return -(-gate // self.block_size) - hit.num_blocks + hit.num_queued <= free
+
+    def admit(self, request: Request, tokens: int) -> None:
+        hit = self._find(request)
+        self._holders[request] = None
+        if _writes_for_others(request, self.block_size):
+            self._writes.add(request)
+        for piece in hit.pieces:
+            request.runs.append(self._share(*piece))
+        request.run_blocks = hit.num_blocks
+        request.final_blocks = self.blocks_for(request.kv_tokens) - hit.num_blocks
+        self._take(request, self.blocks_for(tokens) - hit.num_blocks)
+        self._register(request, min(tokens, request.known) // self.block_size)
+
+    def extend(self, request: Request, tokens: int) -> bool:
+        count = self.blocks_for(tokens) - request.run_blocks - len(request.blocks)
+        if count > self.num_free:
+            return False
+        self._take(request, max(count, 0))
+        if not request.decoding:
+            self._register(request, min(tokens, request.known) // self.block_size)
+        elif request in self._writes:
+            self._register(request, (tokens - self._lag) // self.block_size)
+        return True
+
+    def release(self, request: Request) -> None:
+        # a decoding request was last scheduled with computed tokens known; who prefills has
+        # registered all that it may
+        if len(request.blocks) == request.final_blocks:
+            self._internal_slots -= self._tail_slots(request)
+        self._register(request, (request.computed - self._lag) // self.block_size)
+        end = self._queue
+        for run in reversed(request.runs):
+            run.refs -= 1
+            if run.refs:
+                self._shared_blocks -= len(run.ids)
+            else:
+                self.num_cached += len(run.ids)
+                run.insert_before(end)
+        self.free.extend(request.blocks)
+        request.blocks, request.runs, request.run_blocks = [], [], 0
+        self._changes += 1
+        self._writes.discard(request)
+        del self._holders[request]
+
+    def usage(self, *, blocked: bool) -> Usage:
+        size = self.block_size
+        held = self.pool_slots - self.num_free * size
+        cached, shared = self.num_cached * size, self._shared_blocks * size
+        return Usage(held, self._internal_slots, 0, cached, shared)
+
+    def start_decoding(self, request: Request) -> None:
+        super().start_decoding(request)
+        if request in self._writes:
+            self._writers[(self._lag - request.base) % self.block_size][request] = None
+            self._num_writers += 1
+
+    def stop_decoding(self, request: Request) -> None:
+        super().stop_decoding(request)
+        if request in self._writes:
+            del self._writers[(self._lag - request.base) % self.block_size][request]
+            self._num_writers -= 1
+
+    def unwalked(self, request: Request, step: int) -> None:
+        self._register(request, (request.known_at(step) - self._lag) // self.block_size)
+
+    def learn(self, request: Request, tokens: int) -> None:
+        self._register(request, tokens // self.block_size)
+
+    def may_find_more(self, request: Request) -> bool:
+        if not self._num_writers:
+            return False
+        depth = self._find(request).num_blocks
+        edge = next((segment for segment in request.path if segment.stop > depth), None)
+        return (
+            edge is not None
+            and edge.shared
+            and any(edge in writer.path for writers in self._writers for writer in writers)
+        )
+
+    def decode(self, step: int, steps: int) -> list[Growth]:
+        growths = super().decode(step, steps)
+        if self._num_writers:
+            for offset in range(max(0, steps - self.block_size), steps):
+                for request in self._writers[(step + offset) % self.block_size]:
+                    full = (request.base + step + offset - self._lag) // self.block_size
+                    self._register(request, full)
+        return growths
+
+    def reset(self) -> bool:
+        """Forget all contents; False, and nothing happens, while a request holds blocks."""
+        if self._holders:
+            return False
+        self.free[:0] = reversed(self._queued_ids())
+        while (run := self._queue.after) is not self._queue:
+            self._drop(run)
+        self.num_cached = 0
+        self._changes += 1
+        return True
+
+    def free_queue(self) -> list[int]:
+        """Ids of the free blocks, the next to be taken first."""
+        return [*reversed(self.free), *self._queued_ids()]
+
+    def check(self) -> None:
+        size, usable = self.block_size, self.num_gpu_blocks - 1
+        refs: dict[Run, int] = {}
+        own: list[int] = []
+        for request in self._holders:
+            own += request.blocks
+            at = 0
+            for run in request.runs:
+                refs[run] = refs.get(run, 0) + 1
+                assert run.first == at, f"a table has a hole before block {run.first}"
+                assert run.segment in request.path, "a table holds another content"
+                at = run.stop
+            assert at == request.run_blocks, f"{at} blocks in runs, {request.run_blocks} counted"
+        for run, count in refs.items():
+            assert run.refs == count, f"{run.refs} references, held by {count} tables"
+            assert run in run.segment.runs, "a held run cannot be found"
+        queued = dict.fromkeys(self._queued_runs())
+        for run in queued:
+            assert run.refs == 0, "a held run is in the free queue"
+            assert run in run.segment.runs, "a cached run cannot be found"
+            assert run.ids, "an empty run is in the free queue"
+        for run in (*refs, *queued):
+            inside = run.segment.first <= run.first < run.stop <= run.segment.stop
+            assert inside, f"blocks {run.first} to {run.stop} lie outside {run.segment}"
+            for found in run.segment.runs:
+                assert found.refs or found in queued, "a run that is found was taken"
+        cached = sum(len(run.ids) for run in queued)
+        assert cached == self.num_cached, f"{cached} cached, {self.num_cached} counted"
+        shared = sum((run.refs - 1) * len(run.ids) for run in refs)
+        assert shared == self._shared_blocks, f"{shared} shared, {self._shared_blocks} counted"
+        held = [*own, *chain.from_iterable(run.ids for run in refs)]
+        blocks = [*held, *self._queued_ids(), *self.free]
+        sums = f"{len(held)} held + {cached} cached + {len(self.free)} free != {usable}"
+        assert len(blocks) == usable, sums
+        assert len(set(blocks)) == usable, "a block is owned twice"
+        assert 0 not in set(blocks), "the null block was handed out"
+        assert self.usage(blocked=False).held == len(held) * size
+
+    def _find(self, request: Request) -> _Hit:
+        """The longest run of cached blocks from the start, leaving one token to compute."""
+        memo = self._memo
+        if memo and memo[:3] == (request, self._changes, request.known):
+            return memo[3]
+        most = (request.known - 1) // self.block_size
+        pieces: list[tuple[Run, int, int]] = []
+        depth = queued = 0
+        for segment in request.path:
+            stop = min(segment.stop, most)
+            while depth < stop and (found := _first_copy(segment, depth, stop)):
+                run, end = found
+                pieces.append((run, depth, end))
+                if not run.refs:
+                    queued += end - depth
+                depth = end
+            if depth < segment.stop:
+                break
+        hit = _Hit(pieces, depth, queued) if depth else _MISS
+        self._memo = (request, self._changes, request.known, hit)
+        return hit
+
+    def _share(self, run: Run, first: int, stop: int) -> Run:
+        """Hold blocks ``first`` to ``stop`` of a run; they become a run of their own."""
+        self._changes += 1
+        runs = run.segment.runs
+        if run.first < first < run.stop:
+            self._split(run, first)
+        while not run.first <= first < run.stop:  # split since it was found
+            run = runs[runs.index(run) + 1]
+        if run.stop > stop:
+            self._split(run, stop)
+        if run.refs:
+            self._shared_blocks += len(run.ids)
+        else:
+            run.unlink()
+            self.num_cached -= len(run.ids)
+        run.refs += 1
+        return run
+
+    def _split(self, run: Run, at: int) -> None:
+        """Make blocks from ``at`` on a run of their own, beside this one wherever it is."""
+        high = Run(run.segment, at, run.ids[at - run.first :], run.refs)
+        del run.ids[at - run.first :]
+        runs = run.segment.runs
+        runs.insert(runs.index(run) + 1, high)
+        if not run.refs:
+            high.insert_before(run)  # the tail is taken first
+            return
+        for holder in self._holders:
+            if run in holder.runs:
+                holder.runs.insert(holder.runs.index(run) + 1, high)
+
+    def _register(self, request: Request, full: int) -> None:
+        """Let the request's first ``full`` blocks be found; it holds the later ones alone."""
+        at, path = request.run_blocks, request.path
+        if full <= at or not path:
+            return
+        full = min(full, path[-1].stop)
+        ids = request.blocks[: full - at]
+        del request.blocks[: full - at]
+        request.final_blocks -= full - at
+        request.run_blocks = full
+        place = len(path) - 1
+        while path[place].first > at:
+            place -= 1
+        while ids:
+            segment = path[place]
+            count = segment.stop - at
+            part, ids = ids[:count], ids[count:]
+            last = request.runs[-1] if request.runs else None
+            if last is not None and last.refs == 1 and segment.runs == [last]:
+                last.ids += part  # the only copy, and its own
+            else:
+                run = Run(segment, at, part, 1)
+                segment.runs.append(run)
+                request.runs.append(run)
+            at += len(part)
+            place += 1
+        self._changes += 1
+
+    def _pop(self, count: int) -> list[int]:
+        free = self.free
+        taken = free[: -count - 1 : -1]  # the last ones, from the back
+        del free[-count:]
+        need = count - len(taken)
+        if need:
+            self._changes += 1
+            self.num_cached -= need
+            self.num_evicted_blocks += need
+        while need:
+            run = self._queue.after
+            ids = run.ids
+            if len(ids) <= need:
+                ids.reverse()
+                taken += ids
+                need -= len(ids)
+                self._drop(run)
+            else:
+                taken += ids[: -need - 1 : -1]
+                del ids[-need:]
+                need = 0
+        return taken
+
+    def _drop(self, run: Run) -> None:
+        run.unlink()
+        run.segment.runs.remove(run)
+
+    def _queued_runs(self) -> list[Run]:
+        runs, run = [], self._queue.after
+        while run is not self._queue:
+            runs.append(run)
+            run = run.after
+        return runs
+
+    def _queued_ids(self) -> list[int]:
+        return [block for run in self._queued_runs() for block in reversed(run.ids)]
+
+
+def _first_copy(segment: Segment, depth: int, stop: int) -> tuple[Run, int] | None:
+    """The run whose copy of block ``depth`` was registered first, and how far it is the first."""
+    runs = segment.runs
+    for place, run in enumerate(runs):
+        if run.first <= depth < run.stop:
+            end = min(run.stop, stop)
+            for earlier in runs[:place]:
+                if depth < earlier.first < end:
+                    end = earlier.first
+            return run, end
+    return None
+
+
+def _writes_for_others(request: Request, block_size: int) -> bool:
+    """Whether somebody else's path leads through what the request writes as it decodes."""
+    prompt_blocks = request.prompt_tokens // block_size
+    for segment in reversed(request.path):
+        if segment.stop <= prompt_blocks:
+            return False
+        if segment.shared:
+            return True
+    return False

@@ -1,0 +1,132 @@
+"""A serving engine that schedules ahead: vLLM's asynchronous mode, its default.
+
+The next batch is scheduled when the current one starts (``golden/RULES.md`` 2.3), so the device
+never waits for the scheduler. What the current batch will produce is counted as if it were there
+already; only three things come later than in lock step: a request that arrives meanwhile misses the
+batch just scheduled, one that ends keeps its memory and its seat through that schedule, and the
+prefix cache learns an output token one step later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, NamedTuple
+
+from simpy import Event
+
+from ..calibration.step_cost import Batch, Line
+from .clock import StepEnd
+from .recorder import Moment
+from .replica import Replica, StepRecord
+from .request import Request
+from .schedulers import Step
+
+
+class _Ready(NamedTuple):
+    """The batch that was scheduled and has not started."""
+
+    scheduled_ns: float
+    step: Step
+    shape: Batch
+    moment: Moment
+    num_evicted_blocks: int
+
+
+class AsyncReplica(Replica):
+    """A :class:`Replica` whose schedule runs one batch ahead of the device."""
+
+    _ready: _Ready | None = None
+
+    def _serve(self) -> Generator[Event, Any, None]:
+        while not self._stuck:
+            cancelled = self._drop_cancelled()
+            if self._ready is None:
+                if not self.scheduler.has_work():
+                    yield self._sleep()
+                    continue
+                self._ready = self._schedule(last_token_ns=self.env.now)
+            steps = 0 if cancelled else self._steps_ahead()
+            if steps:
+                yield from self._run(steps, ahead=1)
+                shape = self.scheduler.shape(self._ready.step)
+                self._ready = self._ready._replace(shape=shape)
+            else:
+                yield from self._turn(self._ready)
+
+    def _turn(self, current: _Ready) -> Generator[Event, Any, None]:
+        """A scheduled batch starts, the next one is scheduled, the batch ends.
+
+        A batch of nothing, which takes no time, still has its place in the line.
+        """
+        start, step, batch = self.env.now, current.step, self.batch
+        empty = not current.shape.num_tokens
+        duration = 0.0 if empty else self.cost.step_ns(current.shape)
+        left_out = sum(not request.cancelled for request in step.held_back)
+        num_decodes = batch.num_decodes - left_out - len(step.resumed)
+        num_running = len(batch.requests)
+        tokens = batch.context_tokens + batch.prefill_tokens - left_out
+        ended = self._advance(step, start + duration)
+        for request in ended:
+            if request.decoding:
+                self.allocator.stop_decoding(request)
+            batch.park(request)
+        following = self._schedule(last_token_ns=start + duration)
+        tokens += sum(following.step.hits.values())
+        tokens -= sum(request.lost_tokens for request in following.step.preempted)
+        usage = following.moment.usage
+        moment = following.moment._replace(num_running=num_running, tokens=tokens - usage.shared)
+        if not empty:
+            self._in_step = True
+            yield StepEnd(self.env, duration)
+            self._in_step = False
+            self.recorder.record(
+                start_ns=start,
+                line=Line(duration, 0.0, 1),
+                num_steps=1,
+                num_decodes=num_decodes,
+                moment=moment,
+            )
+        left = self._leave(self.scheduler.retire(ended))
+        if self._check:
+            self.allocator.check()
+        self._log(
+            StepRecord(
+                current.scheduled_ns,
+                start,
+                duration,
+                current.shape,
+                step,
+                current.moment,
+                current.num_evicted_blocks,
+                left,
+                self.allocator.usage(blocked=self.scheduler.blocked),
+            )
+        )
+        self._ready = following
+        if following.shape.num_tokens:
+            return
+        self._stuck = self._starts_over_for_ever(following.step)
+        if not self.scheduler.has_work():
+            self._ready = None
+        elif empty and not step.preempted and not following.step.preempted:
+            self._ready = None
+            yield self._sleep()  # nothing runs and the head of the queue does not fit
+
+    def _schedule(self, *, last_token_ns: float) -> _Ready:
+        """Decide the next batch; the tokens of the one before arrive at ``last_token_ns``."""
+        now = self.env.now
+        self.scheduler.last_token_ns = last_token_ns
+        step = self.scheduler.schedule(now)
+        shape, evicted = self.scheduler.shape(step), self.allocator.num_evicted_blocks
+        return _Ready(now, step, shape, self._moment(), evicted)
+
+    def _steps_ahead(self) -> int:
+        """Steps after the one that is ready until a request ends or memory is short."""
+        assert self._ready is not None, "the caller has scheduled"
+        step = self._ready.step
+        if self._exact or step.chunks or step.held_back or step.resumed:
+            return 0
+        if not self.scheduler.only_decodes():
+            return 0
+        first = self.batch.step + 1
+        return self.allocator.decode_steps(first, self.batch.next_end() - first)
