@@ -18,7 +18,6 @@ from ..calibration.step_cost import Batch, Line
 from .clock import StepEnd
 from .recorder import Moment
 from .replica import Replica, StepRecord
-from .request import Request
 from .schedulers import Step
 
 
@@ -70,11 +69,15 @@ class AsyncReplica(Replica):
             if request.decoding:
                 self.allocator.stop_decoding(request)
             batch.park(request)
+        self.allocator.in_flight = {**dict(step.chunks), **dict.fromkeys(step.held_back, 0)}
         following = self._schedule(last_token_ns=start + duration)
+        self.allocator.in_flight = {}
         tokens += sum(following.step.hits.values())
         tokens -= sum(request.lost_tokens for request in following.step.preempted)
         usage = following.moment.usage
-        moment = following.moment._replace(num_running=num_running, tokens=tokens - usage.shared)
+        moment = following.moment._replace(
+            num_running=num_running, tokens=self._slots(tokens, usage)
+        )
         if not empty:
             self._in_step = True
             yield StepEnd(self.env, duration)

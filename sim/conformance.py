@@ -13,7 +13,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration.affine import AffineCost
+from ..calibration.kv_groups import KVGroup
 from ..calibration.step_cost import NS_PER_S
 from .allocators import Usage
 from .deployment import Deployment
-from .replica import StepRecord
 from .recorded_tokens import FIRST_OUTPUT_ID, OUTPUT_IDS_APART, longest_common, prompt_ranges
+from .replica import StepRecord
 from .result import Result
 from .schedulers.base import Event
 from .simulation import simulate
@@ -36,6 +37,9 @@ _COMPARED = (
     *("t", "start", "dt", "run", "wait", "ntok", "ctx", "free"),
     *("sched", "ev", "pre", "hit", "evict", "fin", "free_end"),
 )
+
+
+KV_SPECS = ("full", "swa", "hybrid", "local", "hybrid_local")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,7 @@ class CaseTrace:
     prefix_tokens: NDArray[np.int64]
     parent: None = None
     delay_s: None = None
-    cancel_s: None = None
+    cancel_s: NDArray[np.float64] | None = None
     hash_ids: None = None
     hash_offsets: None = None
     hash_block_size: None = None
@@ -76,7 +80,7 @@ class Case:
     @property
     def supported(self) -> bool:
         """Whether kvsim simulates all that the header switches on."""
-        return bool(self.header["kv_spec"] == "full")
+        return self.header["kv_spec"].partition(":")[0] in KV_SPECS
 
     @property
     def deployment(self) -> Deployment:
@@ -96,6 +100,7 @@ class Case:
             scheduler_reserve_full_isl=header["reserve_full_isl"],
             enable_prefix_caching=header["prefix_caching"],
             async_scheduling=header["async_scheduling"],
+            kv_groups=_kv_groups(header["kv_spec"], header["block_size"]),
             on_impossible="stall",
         )
 
@@ -194,11 +199,11 @@ def load_case(path: Path, trace_directory: Path | None = None) -> Case:
         header=header,
         steps=lines[1:-1],
         summary=lines[-1]["summary"],
-        trace=_read_trace([json.loads(line) for line in data.decode().splitlines()]),
+        trace=read_case_trace([json.loads(line) for line in data.decode().splitlines()]),
     )
 
 
-def replay(case: Case, *, exact_steps: bool = False) -> Result:
+def replay(case: Case, *, exact_steps: bool = False, check: bool = False) -> Result:
     """Simulate a case without a log, in macro-steps unless told otherwise."""
     return simulate(
         case.trace,
@@ -207,6 +212,7 @@ def replay(case: Case, *, exact_steps: bool = False) -> Result:
         num_gpu_blocks=case.header["num_blocks"],
         tie_rank=case.trace.tie_rank,
         exact_steps=exact_steps,
+        check=check,
     )
 
 
@@ -257,7 +263,7 @@ class _Log:
     def __init__(self, case: Case) -> None:
         self.lines: list[Line] = []
         self._ids = case.trace.ids
-        self._block_size = int(case.header["block_size"])
+        self._block_slots = int(case.header["block_size"])
         self._usable = int(case.header["num_blocks"]) - 1
         self._evicted = 0
         simulate(
@@ -297,7 +303,7 @@ class _Log:
         )
 
     def _free_blocks(self, usage: Usage) -> int:
-        return self._usable - usage.held // self._block_size
+        return self._usable - usage.held // self._block_slots
 
     def _event(self, event: Event) -> list[object]:
         identifier = self._ids[event.request.index]
@@ -305,6 +311,21 @@ class _Log:
             blocks = list(event.blocks)
             return ["a", identifier, event.tokens, event.hit_tokens, len(blocks), blocks]
         return ["f", identifier, event.tokens] if event.kind == "f" else ["p", identifier]
+
+
+def _kv_groups(kv_spec: str, block_size: int) -> tuple[KVGroup, ...]:
+    """``full``; ``swa:W`` a window; ``hybrid:F,S,W``: F full groups, then S windows of W tokens.
+
+    ``local:C`` and ``hybrid_local:F,S,C`` are the same with chunked-local attention.
+    """
+    kind, _, rest = kv_spec.partition(":")
+    if kind == "full":
+        return ()
+    numbers = [int(number) for number in rest.split(",")]
+    num_full, num_others, span = numbers if kind.startswith("hybrid") else (0, 1, numbers[0])
+    full = KVGroup(kind="full", num_layers=1, block_size=block_size, page_bytes=1)
+    other = "chunked_local" if kind.endswith("local") else "sliding_window"
+    return (full,) * num_full + (replace(full, kind=other, window_tokens=span),) * num_others
 
 
 def _read_log(path: Path) -> list[Line]:
@@ -340,7 +361,15 @@ def _differ(recorded: Line, simulated: Line, key: str) -> bool:
     if key == "ev":  # large cases record how many blocks were taken, not which
         short = any(event[0] == "a" and len(event) == 5 for event in theirs)
         ours = [event[:5] for event in ours] if short else ours
+        theirs = [_flat(event) for event in theirs]
     return bool(theirs != ours)
+
+
+def _flat(event: list[Any]) -> list[Any]:
+    """Block ids are recorded in a list, or with several groups in one list for each."""
+    if len(event) > 5 and event[5] and isinstance(event[5][0], list):
+        return [*event[:5], [block for blocks in event[5] for block in blocks]]
+    return event
 
 
 def _nanoseconds(result: Result, name: str) -> list[int]:
@@ -348,7 +377,7 @@ def _nanoseconds(result: Result, name: str) -> list[int]:
     return [int(value) for value in np.round(np.nan_to_num(column, nan=-1.0))]
 
 
-def _read_trace(rows: Sequence[Line]) -> CaseTrace:
+def read_case_trace(rows: Sequence[Line]) -> CaseTrace:
     prompts = [prompt_ranges(row, number) for number, row in enumerate(rows)]
     outputs = [int(row["output_tokens"]) for row in rows]
     prefix_row, prefix_tokens = longest_common(

@@ -50,11 +50,13 @@ class Segment:
     The allocator of one simulation keeps in it what it has cached of these blocks.
     """
 
-    __slots__ = ("first", "runs", "shared", "stop")
+    __slots__ = ("first", "number", "runs", "shared", "stop")
 
-    def __init__(self, first: int, stop: int, *, shared: bool) -> None:
+    def __init__(self, first: int, stop: int, *, shared: bool, number: int = 0) -> None:
         self.first = first
         self.stop = stop
+        self.number = number
+        """With a block's place added, the number of its content."""
         self.shared = shared
         """More than one request passes through."""
         self.runs: list[Any] = []
@@ -172,6 +174,7 @@ class _Tree:
 
     def paths(self) -> list[Path]:
         paths: list[Path] = []
+        number = 0
         for mine, stop in enumerate(self.num_blocks):
             host, begin = self.host[mine], self.begin[mine]
             before: Path = ()
@@ -183,6 +186,10 @@ class _Tree:
                 continue
             shared_until = self.shared_until.get(mine, 0)
             bounds = [begin, *sorted(self.cuts.get(mine, ())), stop]
-            own = [Segment(a, b, shared=b <= shared_until) for a, b in pairwise(bounds)]
+            own = [
+                Segment(a, b, shared=b <= shared_until, number=number - begin)
+                for a, b in pairwise(bounds)
+            ]
+            number += stop - begin
             paths.append((*before, *own))
         return paths

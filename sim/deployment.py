@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from ..calibration.kv_groups import KVGroup
 from ..calibration.names import unknown_name
 from .allocators import ALLOCATORS, PLACEMENTS, RESERVATIONS
 from .schedulers import SCHEDULERS, SchedulerLimits
@@ -49,6 +50,8 @@ class Deployment:
     scheduler_reserve_full_isl: bool = True
     enforce_eager: bool = False
 
+    kv_groups: tuple[KVGroup, ...] = ()
+    """Paged only: layers that keep different tokens; empty = every layer keeps every token."""
     allocator: str = "paged"
     reservation: str = "max"
     """Contiguous only."""
@@ -83,9 +86,7 @@ class Deployment:
                 f"{self.allocator} and {self.scheduler}."
             )
         if self.async_scheduling and self.scheduler != "vllm":
-            raise ValueError(
-                f"async_scheduling(=True) needs scheduler vllm, not {self.scheduler}."
-            )
+            raise ValueError(f"async_scheduling(=True) needs scheduler vllm, not {self.scheduler}.")
         self.limits  # noqa: B018  checks its own fields
 
     @property
@@ -100,6 +101,11 @@ class Deployment:
             prefill_schedule_interval=self.prefill_schedule_interval,
             scheduling_policy=self.scheduling_policy,
         )
+
+    @property
+    def max_in_flight_tokens(self) -> int:
+        """Scheduled tokens that may not be processed yet."""
+        return self.max_num_batched_tokens * (2 if self.async_scheduling else 1)
 
     @property
     def title(self) -> str:

@@ -69,19 +69,21 @@ class Recorder:
         num_steps: int,
         num_decodes: int,
         moment: Moment,
+        slots_per_token: int = 1,
         growths: Sequence[Growth] = (),
     ) -> None:
-        """Record a run of steps: ``num_decodes`` requests fill one more slot in each."""
+        """Record a run of steps: ``num_decodes`` requests add a token in each."""
         first, slope = line.first_ns, line.slope_ns
         span = line.span_ns(num_steps)
         usage = moment.usage
         held, internal = usage.held * span, usage.internal * span
-        cached = usage.cached * span
+        cached, tokens = usage.cached * span, moment.tokens * span
         for growth in growths:
             left = span - line.span_ns(growth.offset)
             held += growth.slots * left
             internal += growth.internal * left
             cached -= growth.evicted * left
+            tokens -= growth.dead * left
         pairs = num_steps * (num_steps - 1) // 2
         spread = first * pairs + slope * (pairs * (2 * num_steps - 1) / 3)
         self.num_steps += num_steps
@@ -96,7 +98,7 @@ class Recorder:
                 moment.num_running,
                 moment.num_waiting,
                 moment.blocked,
-                moment.tokens * span + num_decodes * spread,
+                tokens + num_decodes * slots_per_token * spread,
                 held,
                 internal,
                 usage.external * span,

@@ -150,6 +150,7 @@ class Replica:
             line=line,
             num_steps=steps,
             num_decodes=batch.num_decodes,
+            slots_per_token=self.allocator.slots_per_token,
             moment=moment,
             growths=self.allocator.decode(batch.step + ahead, steps),
         )
@@ -216,9 +217,13 @@ class Replica:
             len(batch.requests),
             len(scheduler.waiting),
             scheduler.blocked,
-            tokens + scheduler.held_tokens - left_out - usage.shared,
+            self._slots(tokens + scheduler.held_tokens - left_out, usage),
             usage,
         )
+
+    def _slots(self, tokens: int, usage: Usage) -> int:
+        """Slots that so many tokens of the running requests fill."""
+        return tokens * self.allocator.slots_per_token - usage.shared - usage.dead
 
     def _starts_over_for_ever(self, step: Step) -> bool:
         """A request outgrew an empty pool twice: the engine would go on like this for ever."""

@@ -19,7 +19,7 @@ from .batch import RunningBatch
 from .clock import Arrival
 from .content import content_paths
 from .deployment import Deployment
-from .engine import make_allocator, make_scheduler
+from .engine import hash_block_size, make_allocator, make_scheduler
 from .recorder import Recorder
 from .replica import Replica, StepLog
 from .request import Request
@@ -110,8 +110,7 @@ class _Run:
         for request, rank in zip(self.requests, tie_rank or (), strict=False):
             request.tie_rank = rank
         if deployment.enable_prefix_caching:
-            by_token = deployment.prefix_cache == "radix"
-            paths = content_paths(trace, 1 if by_token else deployment.block_size)
+            paths = content_paths(trace, hash_block_size(deployment))
             for request, path in zip(self.requests, paths, strict=True):
                 request.path = path
         self.trace = trace

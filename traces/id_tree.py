@@ -1,8 +1,9 @@
 """Prefix ids must form a tree: an id stands for its block and everything before it.
 
-So an id has one position and one parent (the id before it) wherever it occurs. Sound files are
-told at numpy's speed; only a file that has a contradiction is walked through, row by row, and each
-chain is then cut before the first id that contradicts the rows above.
+So an id has one position and one parent (the id before it) wherever it occurs; the same parent
+throughout, down from those without one, means the same position. Sound files are told at numpy's
+speed; only a file that has a contradiction is walked through, row by row, and each chain is then
+cut before the first id that contradicts the rows above.
 """
 
 from dataclasses import dataclass
@@ -47,11 +48,10 @@ def numbered(hash_ids: Ids) -> tuple[Ints, int]:
 def contradictions(hash_ids: Ids, offsets: Ints) -> list[Contradiction]:
     """The first contradiction of each row that has one, in row order; rows above it are right."""
     numbers, num_ids = numbered(hash_ids)
-    position, before = _places(numbers, offsets)
+    before = _parents(numbers, offsets)
     first = np.zeros(num_ids, dtype=np.int64)
     first[numbers[::-1]] = np.arange(len(numbers) - 1, -1, -1)  # the last assignment stays
-    owner = first[numbers]
-    if not ((position != position[owner]) | (before != before[owner])).any():
+    if (before == before[first[numbers]]).all():
         return []
     return _walk(numbers, offsets, hash_ids)
 
@@ -66,30 +66,28 @@ def cut(hash_ids: Ids, offsets: Ints, found: list[Contradiction]) -> tuple[Ids, 
     return hash_ids[keep], offsets_of(counts)
 
 
-def _places(numbers: Ints, offsets: Ints) -> tuple[Ints, Ints]:
-    """Position of each id in its chain, and the id before it."""
-    starts, counts = offsets[:-1], np.diff(offsets)
-    position = np.arange(len(numbers), dtype=np.int64) - np.repeat(starts, counts)
+def _parents(numbers: Ints, offsets: Ints) -> Ints:
+    """The id before each id in its chain."""
     before = np.empty(len(numbers), dtype=np.int64)
     before[1:] = numbers[:-1]
-    before[starts[counts > 0]] = NO_PARENT
-    return position, before
+    before[offsets[:-1][np.diff(offsets) > 0]] = NO_PARENT
+    return before
 
 
 def _walk(numbers: Ints, offsets: Ints, hash_ids: Ids) -> list[Contradiction]:
     found = []
-    known: dict[int, tuple[int, int, int]] = {}  # id -> position, parent, row
+    known: dict[int, tuple[int, int]] = {}  # id -> parent, row
     flat, bounds = numbers.tolist(), offsets.tolist()
     for row in range(len(bounds) - 1):
         parent = NO_PARENT
         for position, number in enumerate(flat[bounds[row] : bounds[row + 1]]):
-            place = known.setdefault(number, (position, parent, row))
-            if place[:2] != (position, parent):
+            before, earlier = known.setdefault(number, (parent, row))
+            if before != parent:
                 found.append(
                     Contradiction(
                         row=row,
                         position=position,
-                        earlier=place[2],
+                        earlier=earlier,
                         hash_id=int(hash_ids[bounds[row] + position]),
                     )
                 )

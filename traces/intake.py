@@ -283,7 +283,9 @@ def _own_times(trace: Trace, intake: Intake) -> str:
     span_s = float(np.nanmax(trace.arrival_s) - np.nanmin(trace.arrival_s))
     whose = "the trace's own times" if intake.trace else "the workload's own arrivals"
     rate = f", {len(trace) / span_s:.4g}/s" if span_s > 0 else ""
-    return f"{whose}, {span_s:.0f} s{rate}"
+    later = len(trace) - trace.num_roots if intake.trace else 0
+    turns = f"; {later} turns follow the turn before" if later else ""
+    return f"{whose}, {span_s:.0f} s{rate}{turns}"
 
 
 def _arrival_stream(seed: int) -> np.random.Generator:

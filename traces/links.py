@@ -120,6 +120,7 @@ class _Finder:
         self._sessions = scoped(parts, "session", "session")
         self._keys = scoped(parts, "key", "key")
         self._parent_keys = scoped(parts, "parent_key", "key")
+        self._parent_of: Mapping[Hashable, Hashable | None] | None = None  # made when asked for
         self._lost: dict[Hashable, Hashable] = {}
         for index, part in enumerate(parts):
             for key, link in part.lost_keys.items():
@@ -187,15 +188,17 @@ class _Finder:
 
     def _why(self, old: int, link: Hashable) -> str:
         """Whether a link that no earlier row answers is missing, later, or part of a cycle."""
-        keys, parents = self._keys or [], self._parent_keys or []
-        parent_of = {key: parents[row] for row, key in enumerate(keys) if key is not None}
-        if link not in parent_of:
+        if self._parent_of is None:
+            pairs = zip(self._keys or [], self._parent_keys or [], strict=False)
+            self._parent_of = {key: parent for key, parent in pairs if key is not None}
+        if link not in self._parent_of:
             return "names no row of the file"
-        own, above = keys[old], link
-        for _ in range(len(parent_of)):
+        own, above, seen = (self._keys or [])[old], link, set()
+        while above is not None and above not in seen:
             if above == own:
                 return "leads back to the row itself: a cycle of parents"
-            above = parent_of.get(above)
+            seen.add(above)
+            above = self._parent_of.get(above)
         return "names a row that comes later"
 
     def _origin(self, old: int) -> tuple[int, int]:

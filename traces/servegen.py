@@ -96,7 +96,8 @@ def _draw(client: Client, window: Window, seed: int, scale: float) -> tuple[Ints
     times_s = window.start_s + np.cumsum(gaps)[:-1] * (span_s / gaps.sum())
     prompt, output = client.lengths_at(window.start_s)
     return (
-        np.rint(times_s * NS_PER_S).astype(np.int64),
+        # a last gap of next to nothing must not round into the next window
+        np.minimum(times_s * NS_PER_S, round(window.end_s * NS_PER_S) - 1).astype(np.int64),
         rng.choice(prompt.tokens, num, p=prompt.probability),
         rng.choice(output.tokens, num, p=output.probability),
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from .base import Allocator, Growth, Usage
 from .caching import CachingAllocator
 from .contiguous import PLACEMENTS, RESERVATIONS, ContiguousAllocator
+from .grouped import GroupedAllocator
 from .paged import PagedAllocator
+from .radix import RadixAllocator
 
 ALLOCATORS = ("contiguous", "paged")
 
@@ -16,7 +18,9 @@ __all__ = [
     "Allocator",
     "CachingAllocator",
     "ContiguousAllocator",
+    "GroupedAllocator",
     "Growth",
     "PagedAllocator",
+    "RadixAllocator",
     "Usage",
 ]

@@ -27,6 +27,8 @@ class Usage(NamedTuple):
     """Granted to nobody, but holding KV that a later request may find."""
     shared: int = 0
     """Slots that requests hold beside the first of them: saved by sharing."""
+    dead: int = 0
+    """Slots of computed tokens given back because nothing attends to them any more."""
 
 
 class Growth(NamedTuple):
@@ -37,13 +39,16 @@ class Growth(NamedTuple):
     slots: int
     internal: int
     evicted: int = 0
-    """Part of ``slots`` that held cached KV until now."""
+    """Slots that held cached KV until now, less those that hold it from now on."""
+    dead: int = 0
 
 
 class Allocator(ABC):
     """Owner of one replica's KV pool."""
 
     pool_slots: int
+    slots_per_token: int = 1
+    """Slots that a token fills: one for each group of layers."""
     num_evicted_blocks: int = 0
     """Blocks whose cached KV had to go so far."""
 
@@ -51,6 +56,8 @@ class Allocator(ABC):
         self.decoders: dict[Request, None] = {}
         self.taken: list[int] = []
         """Ids of the blocks that the last admission or extension took, for a log."""
+        self.in_flight: dict[Request, int] = {}
+        """Asynchronously: tokens on their way of those who did not simply decode."""
 
     def cached_tokens(self, request: Request) -> int:
         """Leading tokens of a waiting request whose KV the prefix cache holds now.
@@ -104,8 +111,11 @@ class Allocator(ABC):
     def learn(self, request: Request, tokens: int) -> None:  # noqa: B027  for a prefix cache
         """The step that computes the request's first ``tokens`` tokens has ended."""
 
-    def may_find_more(self, request: Request) -> bool:
-        """Whether decoding requests may write what :meth:`cached_tokens` then finds."""
+    def may_admit_soon(self, request: Request) -> bool:
+        """Whether a request that has no room may get some while others merely decode.
+
+        They may write what :meth:`cached_tokens` then finds, or give blocks back.
+        """
         return False
 
     def needers(self, step: int) -> list[Request]:

@@ -193,7 +193,7 @@ class CachingAllocator(PagedAllocator):
     def learn(self, request: Request, tokens: int) -> None:
         self._register(request, tokens // self.block_size)
 
-    def may_find_more(self, request: Request) -> bool:
+    def may_admit_soon(self, request: Request) -> bool:
         if not self._num_writers:
             return False
         depth = self._find(request).num_blocks

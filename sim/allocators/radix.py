@@ -14,12 +14,12 @@ What a step has computed of prompts enters the tree at its end, outputs when the
 a preempted or cancelled request leaves in the tree what it had there and frees the rest.
 
 Admission, insertion and finish *touch* the path from its root: it becomes the most recent. So a
-parent is never less recent than its child, nor has it fewer locks, and the least recent leaf without
-locks is the next by (last touch, deepest first): a heap gives it.
+parent is never less recent than its child, nor has it fewer locks, and the least recent leaf
+without locks is the next by (last touch, deepest first): a heap gives it.
 
-SGLang differs: it evicts whole nodes (here tokens, from a leaf's tail), each lookup is a touch and
-touches a node that it matched in part as a whole, and with its overlap scheduler the end of a prompt
-is found one batch later than here.
+SGLang differs (``mem_cache/radix_cache.py``): it evicts whole nodes, here a leaf loses single
+tokens from its tail; it touches at every lookup, and all of a node of which it matched a part; and
+its overlap scheduler finds a prompt's end one batch later than ``async_scheduling`` does here.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ class RadixAllocator(Allocator):
             f"{self.num_free} free + {held} held + {cached} cached != {self.pool_slots}"
         )
         usage = self.usage(blocked=False)
-        assert usage == (held, 0, 0, cached, depths - locked), f"{usage} is wrong"
+        assert usage == Usage(held, 0, 0, cached, depths - locked), f"{usage} is wrong"
 
     def _holders_by_segment(self) -> dict[Segment, list[int]]:
         """How far its holders have locked each segment."""
@@ -263,7 +263,7 @@ class RadixAllocator(Allocator):
         assert max(locks, default=0) <= runs[-1].stop, f"{segment} is locked beyond its tokens"
 
     def _find(self, request: Request) -> tuple[int, int]:
-        """Leading tokens in the tree, leaving one to compute, and how many of them are evictable."""
+        """Leading tokens in the tree, leaving one to compute, and how many can be evicted now."""
         memo = self._memo
         if memo and memo[:3] == (request, self._changes, request.known):
             return memo[3]
@@ -341,7 +341,7 @@ class RadixAllocator(Allocator):
             self._evict(short)
 
     def _evict(self, tokens: int) -> None:
-        """Take so many tokens out of the tree: the least recent first, and a tail before its head."""
+        """Take so many tokens out of the tree: the least recent first, tails before heads."""
         self._changes += 1
         self.num_cached -= tokens
         self.num_evicted_blocks += tokens

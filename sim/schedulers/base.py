@@ -157,7 +157,7 @@ class Scheduler(ABC):
         batch = self.batch
         if batch.prefills or not batch.num_decodes or self._held_back or self.could_admit():
             return False
-        return not (self.blocked and self.allocator.may_find_more(self.waiting.head()))
+        return not (self.blocked and self.allocator.may_admit_soon(self.waiting.head()))
 
     def after_run(self, steps: int) -> None:  # noqa: B027  most schedulers keep no count
         """So many steps were run in which everybody decoded."""
@@ -167,9 +167,7 @@ class Scheduler(ABC):
         leaving = list(finished)
         for request in leaving:
             if request in self.batch.requests:
-                self._leave(request)
-                self.allocator.learn(request, request.computed)
-                self.allocator.release(request)
+                self._end(request)
             else:  # preempted with its last token on its way
                 self.waiting.remove(request)
         return leaving
@@ -177,8 +175,7 @@ class Scheduler(ABC):
     def cancel(self, request: Request) -> bool:
         """The client has gone: take the request out and free its memory; False if it has ended."""
         if request in self.batch.requests:
-            self._leave(request)
-            self.allocator.release(request)
+            self._end(request)
         else:
             self.waiting.remove(request)
         return True
@@ -277,6 +274,11 @@ class Scheduler(ABC):
         if request.known > request.prompt_tokens and request.silent_since_ns < 0:
             request.silent_since_ns = self.last_token_ns
         self.waiting.put_back(request)
+
+    def _end(self, request: Request) -> None:
+        self._leave(request)
+        self.allocator.learn(request, request.computed)
+        self.allocator.release(request)
 
     def _leave(self, request: Request) -> None:
         self._held_back.pop(request, None)

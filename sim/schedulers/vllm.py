@@ -8,6 +8,7 @@ admitted request is preempted, and nothing is admitted in that step.
 
 from __future__ import annotations
 
+from ..batch import FAR
 from ..request import Request
 from .base import Event, Scheduler, Step
 
@@ -67,7 +68,7 @@ class VllmScheduler(Scheduler):
     def _cap(self, queued: int) -> int:
         """Most tokens a prefill gets in one step; a lone request is not capped."""
         threshold = self.limits.long_prefill_token_threshold
-        return threshold if threshold and queued > 1 else self.limits.max_num_batched_tokens
+        return threshold if threshold and queued > 1 else FAR
 
     def _is_held(self) -> bool:
         """Whether prefills must wait so that the running requests decode undisturbed."""

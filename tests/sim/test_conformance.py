@@ -11,7 +11,7 @@ import pytest
 from kvsim.sim.conformance import Case, first_difference, load_case, per_request_differences, replay
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-NUM_CASES = 64
+NUM_CASES = 71
 LARGE = [  # too large to be committed
     "07_h100_defaults",
     "07_poisson",
@@ -21,7 +21,6 @@ LARGE = [  # too large to be committed
     "07_prefix_big_async",
 ]
 CASES = [load_case(path) for path in sorted((GOLDEN / "steps").glob("*.jsonl.gz"))]
-CASES = [case for case in CASES if case.supported]
 
 
 @pytest.fixture(name="large_case", params=LARGE)

@@ -53,7 +53,9 @@ def test_random_workloads(data: st.DataObject) -> None:
     drawn = data.draw(traces())
     n = len(drawn.prompt_tokens)
     gaps_ms = data.draw(st.lists(st.sampled_from([0, 1, 7, 40]), min_size=n, max_size=n))
-    trace = replace(drawn, arrival_s=np.cumsum(gaps_ms) / 1e3, parent=None, delay_s=None, cancel_s=None)
+    trace = replace(
+        drawn, arrival_s=np.cumsum(gaps_ms) / 1e3, parent=None, delay_s=None, cancel_s=None
+    )
     deployment, blocks = data.draw(
         deployments(allocator=("paged", "max", "buddy"), scheduler="vllm")
     )
@@ -62,6 +64,7 @@ def test_random_workloads(data: st.DataObject) -> None:
         scheduling_policy="fcfs",
         enable_prefix_caching=False,
         async_scheduling=False,
+        kv_groups=(),
     )
     compare(trace, deployment, data.draw(st.sampled_from(sorted(COSTS))), blocks)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kvsim.calibration.affine import AffineCost
+from kvsim.calibration.kv_groups import KVGroup
 from kvsim.calibration.step_cost import Batch, Line, StepCost
 from kvsim.sim.deployment import Deployment
 
@@ -153,6 +154,19 @@ def deployments(
             deployment,
             async_scheduling=draw(st.booleans()),
             enable_prefix_caching=kind == "paged" and draw(st.booleans()),
+            kv_groups=draw(_groups(block_size)) if kind == "paged" else (),
         )
-    slots = draw(st.sampled_from([260, 400, 1000, 4000]))
+    slots = draw(st.sampled_from([260, 400, 1000, 4000])) * max(1, len(deployment.kv_groups))
     return deployment, slots // block_size + 2
+
+
+@st.composite
+def _groups(draw: st.DrawFn, block_size: int) -> tuple[KVGroup, ...]:
+    """Mostly one group of full attention; else windows or chunks beside full groups."""
+    if draw(st.integers(0, 2)):
+        return ()
+    full = KVGroup(kind="full", num_layers=1, block_size=block_size, page_bytes=1)
+    kind = draw(st.sampled_from(["sliding_window", "chunked_local"]))
+    span = block_size * draw(st.integers(1, 3)) + (block_size == 1)
+    other = replace(full, kind=kind, window_tokens=span)
+    return (full,) * draw(st.integers(0, 2)) + (other,) * draw(st.integers(1, 3))

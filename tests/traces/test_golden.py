@@ -33,6 +33,40 @@ def test_every_public_file_is_covered(shared_traces: Path) -> None:
     there = {path for folder in folders for path in (shared_traces / folder).iterdir()}
     covered = {path for pattern in FILES.values() for path in shared_traces.glob(pattern)}
     assert there == covered
+    golden = json.loads((shared_traces / "GOLDEN.json").read_text())
+    entries = {key for key in golden if not key.startswith("_")}
+    assert entries == {*FILES, "kv-cache-tester"}  # the last one in test_weka
+
+
+# formats of agents and retrieval: requests, input tokens and the README's words on them
+OTHERS = {
+    "tracelab/multi_session_example.csv": (8, 5308),
+    "tracelab/multi_session_large.csv": (303, 1_150_397),
+    "tracelab/session_workload_example.csv": (11, 535_277),
+    "tracelab/sanitized_round_trace.jsonl": (19, 514_012),
+    "dynamo/pi_request_trace.jsonl.gz": (17, 66_520),
+    "dynamo/mooncake_trace_tiny.jsonl": (2, 16),
+    "ragpulse/0_trace.jsonl.gz": (7106, 20_917_099),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_files_are_taken_whole(shared_traces: Path, name: str) -> None:
+    trace = load_trace(shared_traces / name, strict=True)
+    stats = trace_stats(trace)
+    assert (stats["requests"], stats["sum_in"]) == OTHERS[name]
+    assert trace.skipped == ()
+
+
+def test_every_other_file_is_covered(shared_traces: Path) -> None:
+    there = {
+        str(path.relative_to(shared_traces))
+        for folder in ("tracelab", "dynamo", "ragpulse")
+        for path in (shared_traces / folder).iterdir()
+    }
+    sides = {name for name in there if name.startswith("ragpulse/") and name[9] != "0"}
+    assert there == {*OTHERS, *sides}
+    assert len(sides) == 5
 
 
 def test_two_encodings_of_one_trace_are_equal(shared_traces: Path) -> None:

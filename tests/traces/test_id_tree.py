@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def test_cut_by_the_definition(chains: list[list[int]], base: int) -> None:
     flat = np.array([base + x for ids in chains for x in ids], dtype=np.uint64)
     offsets = offsets_of([len(ids) for ids in chains])
     ids, bounds = cut(flat, offsets, contradictions(flat, offsets))
-    kept = [ids[a:b].tolist() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    kept = [ids[a:b].tolist() for a, b in pairwise(bounds)]
     assert kept == [[base + x for x in own] for own in walked(chains)]
 
 
@@ -103,7 +104,7 @@ def test_repaired_ids_are_errors_when_strict(
     trace = load_trace(path)
     assert len(trace) == 2
     assert trace.notes[0].endswith("(rows: 1; 2).")
-    with pytest.raises(ValueError, match="^m") as caught:
+    with pytest.raises(ValueError, match=r"^m") as caught:
         load_trace(path, strict=True)
     assert str(caught.value) == f"m.jsonl row 2: {reason}."
 

@@ -87,3 +87,12 @@ def test_a_long_dropped_chain_is_passed() -> None:
     )
     assert links.tolist() == [-1, 0]
     assert shared.tolist() == [0, 1]
+
+
+def test_the_row_that_shares_most_is_found() -> None:
+    """Rows 1 to 4 began like row 0, with 3, 5, 5 and 4 tokens; row 0 is dropped."""
+    links, shared = relink_prefixes(
+        np.array([-1, 0, 0, 0, 0]), np.array([0, 3, 5, 5, 4]), np.arange(1, 5)
+    )
+    assert shared.tolist() == [0, 3, 5, 4]
+    assert links.tolist() == [-1, 0, 1, 1]

@@ -16,6 +16,8 @@ HEADERS = (
     "Timestamp,Session ID,Request tokens,Response tokens",
     "arrived_at,num_prefill_tokens,num_decode_tokens",
     "arrival_timestamp,prompt_size,token_size",
+    "arrived_at,num_prefill_tokens,num_decode_tokens,cancel_s",
+    "session_id,round_idx,prefix_len,input_len,output_len,tool_wait_after_ms",
 )
 CELLS = st.one_of(
     st.sampled_from(
@@ -49,13 +51,15 @@ KEYS = [
 KEYS += ["output_lengths", "hash_ids", "session_id", "delay", "n", "best_of", "use_beam_search"]
 KEYS += ["priority", "block_size", "turn_of", "chat_id", "parent_chat_id", "prompt_tokens"]
 KEYS += ["output_tokens", "prompt_ranges", "prompt_token_ids", "input_toks", "output_toks"]
+KEYS += ["cancel_s", "delay_ms", "event", "requests", "timing_events", "round_index"]
 GOOD = {"timestamp": 1, "input_length": 20, "output_length": 3, "hash_ids": [1, 2]}
-FORMATS = ["auto", "mooncake", "bailian", "llmservingsim", "golden"]
+FORMATS = ["auto", "mooncake", "bailian", "llmservingsim", "golden", "dynamo", "tracelab"]
+REPLAYS = ["auto", "closed", "open"]
 
 
-def loads_or_says(path: Path, trace_format: str = "auto") -> None:
+def loads_or_says(path: Path, trace_format: str = "auto", session_replay: str = "auto") -> None:
     try:
-        trace = load_trace(path, trace_format=trace_format)
+        trace = load_trace(path, trace_format=trace_format, session_replay=session_replay)
     except ValueError as error:
         said, kind = str(error), type(error)
     else:
@@ -92,11 +96,84 @@ def test_any_table(path: Path, header: str, rows: list[list[str]]) -> None:
 @given(
     st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6), max_size=5),
     st.sampled_from(FORMATS),
+    st.sampled_from(REPLAYS),
 )
-def test_any_records(path: Path, records: list[dict[str, object]], trace_format: str) -> None:
+def test_any_records(
+    path: Path, records: list[dict[str, object]], trace_format: str, session_replay: str
+) -> None:
     lines = [json.dumps({**GOOD, **record}) for record in records]
     path.write_text("\n".join(lines))
-    loads_or_says(path, trace_format)
+    loads_or_says(path, trace_format, session_replay)
+
+
+def changed(good: dict[str, object]) -> st.SearchStrategy[dict[str, object]]:
+    """A good record with some of its values replaced by anything."""
+    return st.dictionaries(st.sampled_from(sorted(good)), VALUES, max_size=2).map(
+        lambda bad: {**good, **bad}
+    )
+
+
+WEKA = {"t": 1.5, "in": 130, "out": 3, "hash_ids": [1, 2], "api_time": 1.0, "think_time": 0.5}
+ROUND = {
+    "session_id": "a",
+    "round_index": 0,
+    "prefix_tokens": 3,
+    "newly_append_tokens": 4,
+    "input_tokens_total": 7,
+    "output_tokens": 5,
+    "timing_events": [{"event_type": "user_message", "timestamp": "2026-01-01T00:00:00Z"}],
+}
+REQUEST = {
+    "request_received_ms": 5,
+    "output_tokens": 3,
+    "replay": {"input_length": 20, "input_sequence_hashes": [1, 2], "trace_block_size": 16},
+}
+CONTEXTS = st.fixed_dictionaries(
+    {"session_id": st.integers(0, 2)}, optional={"parent_session_id": st.integers(0, 2)}
+)
+
+
+@slow_ok
+@given(
+    st.lists(
+        changed(WEKA)
+        | st.builds(
+            lambda t, inner: {"t": t, "type": "subagent", "requests": inner},
+            st.integers(0, 3) | VALUES,
+            st.lists(changed(WEKA), max_size=3),
+        ),
+        max_size=5,
+    ),
+    st.sampled_from(REPLAYS),
+)
+def test_any_session(path: Path, requests: list[object], session_replay: str) -> None:
+    path.write_text(json.dumps({"block_size": 64, "requests": requests}))
+    loads_or_says(path, "weka", session_replay)
+
+
+@slow_ok
+@given(st.lists(changed(ROUND), max_size=5), st.sampled_from(REPLAYS))
+def test_any_rounds(path: Path, rounds: list[object], session_replay: str) -> None:
+    path.write_text("\n".join(map(json.dumps, rounds)))
+    loads_or_says(path, "tracelab", session_replay)
+
+
+@slow_ok
+@given(
+    st.lists(st.tuples(changed(REQUEST), st.integers(0, 9), CONTEXTS), max_size=6),
+    st.sampled_from(REPLAYS),
+)
+def test_any_events(
+    path: Path, rows: list[tuple[object, int, object]], session_replay: str
+) -> None:
+    events = [
+        {"event": {"event_type": "request_end", "event_time_unix_ms": end, "request": request}}
+        for request, end, _ in rows
+    ]
+    for event, (_, _, context) in zip(events, rows, strict=True):
+        event["event"]["agent_context"] = context
+    path.write_text("\n".join(map(json.dumps, events)))
+    loads_or_says(path, "dynamo", session_replay)
 
 
 def test_importing_is_light() -> None:

@@ -78,6 +78,22 @@ def test_requests_wait_for_the_latest_end(write: Write, indent: int | None) -> N
     assert trace.notes == ()
 
 
+def test_an_agent_does_not_wait_for_itself(write: Write) -> None:
+    """Its only request counts as ended at once, as nothing tells when; nor for one that runs on."""
+    text = session(
+        request(0, 201, api_time=1),
+        subagent(5, request(0, 202)),
+        subagent(5, request(1, 203, api_time=9)),
+        subagent(8, request(0, 204, api_time=1)),
+        request(20, 205),
+    )
+    found = links(load_trace(write("s.json", text)))
+    assert found[202] == (201, 4.0)
+    assert found[203] == (202, 1.0)
+    assert found[204] == (202, 3.0)
+    assert found[205] == (203, 5.0)
+
+
 def test_open_replay_has_the_recorded_times(write: Write) -> None:
     trace = load_trace(write("s.json", session(*STORY)), session_replay="open")
     assert trace.arrival_s is not None
