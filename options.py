@@ -76,8 +76,18 @@ def merged(*groups: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, An
 
 def file_options(
     trace_format: Annotated[
-        str, _option(_WORK, "auto, azure, burstgpt, mooncake, bailian, vidur, csv ...")
+        str, _option(_WORK, "auto, azure, burstgpt, mooncake, weka, dynamo, vidur, csv ...")
     ] = "auto",
+    session_replay: Annotated[
+        str,
+        _option(_WORK, "Later turns: closed (after the answer), open (as recorded) or auto."),
+    ] = "auto",
+    keep_empty: Annotated[
+        bool, _option(_WORK, "weka: keep requests answered with 0 tokens, with 1.", "--keep-empty")
+    ] = False,
+    scale_rate: Annotated[
+        float | None, _option(_WORK, "servegen: draw so many times the requests.")
+    ] = None,
     trace_block_size: Annotated[
         int | None, _option(_WORK, "Tokens per prefix id of the trace.")
     ] = None,
@@ -180,6 +190,14 @@ def memory_options(
     ] = None,
     kv_cache_memory_bytes: Annotated[int | None, _option(_SERVER, "Bytes of the pool.")] = None,
     enforce_eager: Annotated[bool, _option(_SERVER, "No CUDA graphs.", "--enforce-eager")] = False,
+    hybrid_kv_cache: Annotated[
+        bool | None,
+        _option(
+            _SERVER,
+            "Window layers give blocks back (default: on, but off for chunked-local attention).",
+            "--hybrid-kv-cache/--disable-hybrid-kv-cache-manager",
+        ),
+    ] = None,
 ) -> dict[str, Any]:
     """What decides the memory budget, under vLLM's names."""
     return dict(locals())
@@ -191,8 +209,15 @@ def engine_options(
         str,
         _option(_ENGINE, "datasheet, or affine:BASE_S,PER_SCHEDULED_TOKEN_S,PER_CONTEXT_TOKEN_S."),
     ] = "datasheet",
-    enable_prefix_caching: Annotated[bool, _option(_ENGINE, "Not simulated yet.")] = False,
-    async_scheduling: Annotated[bool, _option(_ENGINE, "Not simulated yet.")] = False,
+    enable_prefix_caching: Annotated[
+        bool | None, _option(_ENGINE, "Share the KV of equal beginnings (vLLM's default: on).")
+    ] = None,
+    prefix_cache: Annotated[
+        str, _option(_ENGINE, "hash (vLLM's blocks) or radix (a tree of tokens, as SGLang).")
+    ] = "hash",
+    async_scheduling: Annotated[
+        bool | None, _option(_ENGINE, "Schedule a step ahead (vLLM's default: on).")
+    ] = None,
     enable_chunked_prefill: Annotated[
         bool, _option(_ENGINE, "Split long prompts over steps.")
     ] = True,

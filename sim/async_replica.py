@@ -62,7 +62,6 @@ class AsyncReplica(Replica):
         duration = 0.0 if empty else self.cost.step_ns(current.shape)
         left_out = sum(not request.cancelled for request in step.held_back)
         num_decodes = batch.num_decodes - left_out - len(step.resumed)
-        num_running = len(batch.requests)
         tokens = batch.context_tokens + batch.prefill_tokens - left_out
         ended = self._advance(step, start + duration)
         for request in ended:
@@ -75,9 +74,7 @@ class AsyncReplica(Replica):
         tokens += sum(following.step.hits.values())
         tokens -= sum(request.lost_tokens for request in following.step.preempted)
         usage = following.moment.usage
-        moment = following.moment._replace(
-            num_running=num_running, tokens=self._slots(tokens, usage)
-        )
+        moment = following.moment._replace(tokens=self._slots(tokens, usage))
         if not empty:
             self._in_step = True
             yield StepEnd(self.env, duration)

@@ -20,8 +20,9 @@ def ignored(
             f"{max(several, beams)} requests ask for several samples or beams; each is simulated "
             "as one sample."
         )
-    if trace.hash_ids is not None and len(trace.hash_ids):
-        notes.append("The trace's prefix ids are not used: prefix caching is not simulated yet.")
+    knows = trace.prefix_row is not None or (trace.hash_ids is not None and len(trace.hash_ids))
+    if knows and not deployment.enable_prefix_caching:
+        notes.append("What the trace says of equal prefixes is not used: prefix caching is off.")
     by_priority = deployment.scheduling_policy == "priority"
     if not by_priority and trace.priority is not None and np.ptp(trace.priority) > 0:
         notes.append("The trace's priorities are not used: scheduling_policy is fcfs.")

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..calibration.gpus import GPUSpec
 from ..calibration.memory import MemoryBudget
 from ..calibration.models import ModelSpec
 from ..traces import Trace
 from ..traces.intake import Taken, with_poisson
+from ..traces.repeat import repeated
 from .backlog import Backlog, measure
 from .ignored import ignored
 from .job import Report, simulate_server
@@ -260,23 +258,6 @@ def _most_at_once(server: Server, trace: Trace) -> int:
     return int(server.num_gpu_blocks * server.deployment.block_size / tokens) + 1
 
 
-def repeated(trace: Trace, rows: NDArray[np.int64], num_requests: int) -> Trace:
-    """So many requests with the lengths of these rows, all arriving at time 0.
-
-    More than there are rows: the rows in turn. Fewer: rows spread evenly, since a trace's lengths
-    may change over its time.
-    """
-    count = np.arange(num_requests)
-    n = len(rows)
-    picked = rows[count % n if num_requests >= n else count * n // num_requests]
-    return Trace(
-        name=trace.name,
-        prompt_tokens=trace.prompt_tokens[picked],
-        output_tokens=trace.output_tokens[picked],
-        arrival_s=np.zeros(num_requests),
-    )
-
-
 def _advantage(chosen: Candidate, baseline: Candidate) -> Advantage:
     def ratio(ours: float, theirs: float) -> float:
         return ours / theirs if theirs > 0 else float("inf")
@@ -332,6 +313,6 @@ def _assumptions(server: Server) -> tuple[str, ...]:
         "only the allocator differs.",
         f"Contiguous max reserves max_model_len (= {flags.max_model_len} tokens) for each request; "
         "pow2 the prompt and the output rounded up to a power of two; oracle what is needed.",
-        "Prefix caching and asynchronous scheduling are off: this version does not simulate them.",
+        "Only the paged candidate shares prefixes: contiguous allocation has no blocks to share.",
         "Contiguous and paged attention are given the same step time.",
     )

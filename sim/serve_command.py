@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shlex import quote
 
+from .deployment import Deployment
 from .server import Server
 
 
@@ -20,8 +21,16 @@ def serve_command(server: Server) -> str:
         *_values(server),
         *_switches(server),
     ]
-    remark = "" if flags.scheduler == "vllm" else f"  # vLLM has no {flags.scheduler} scheduler"
-    return " ".join(words) + remark
+    return " ".join(words) + _remark(flags)
+
+
+def _remark(flags: Deployment) -> str:
+    """What vLLM does not have."""
+    if flags.scheduler != "vllm":
+        return f"  # vLLM has no {flags.scheduler} scheduler"
+    if flags.enable_prefix_caching and flags.prefix_cache == "radix":
+        return "  # vLLM caches hashed blocks, not a radix tree"
+    return ""
 
 
 def _values(server: Server) -> list[str]:
@@ -44,12 +53,14 @@ def _values(server: Server) -> list[str]:
 def _switches(server: Server) -> list[str]:
     """What is switched on or off."""
     flags = server.deployment
-    windowed = {layers.kind for layers in server.model.layers} - {"full", "mla"}
+    kinds = {layers.kind for layers in server.model.layers}
+    hybrid, chunked = bool(flags.kv_groups), "chunked_local" in kinds
     switches = {
         "--enforce-eager": flags.enforce_eager,
         "--no-enable-chunked-prefill": not flags.enable_chunked_prefill,
         "--no-scheduler-reserve-full-isl": not flags.scheduler_reserve_full_isl,
-        "--disable-hybrid-kv-cache-manager": bool(windowed),
+        "--disable-hybrid-kv-cache-manager": "sliding_window" in kinds and not hybrid,
+        "--no-disable-hybrid-kv-cache-manager": hybrid and chunked,
         "--no-enable-prefix-caching": not flags.enable_prefix_caching,
         "--no-async-scheduling": not flags.async_scheduling,
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from ..calibration.costs import step_cost
 from ..calibration.engine_defaults import BLOCK_SIZE, batch_defaults
 from ..calibration.gpus import GPUSpec
+from ..calibration.kv_groups import KVGroup
 from ..calibration.memory import MemoryBudget, plan_memory
 from ..calibration.models import ModelSpec
 from ..calibration.step_cost import StepCost
@@ -53,7 +54,8 @@ class Server:
 
     def with_flags(self, **flags: object) -> Server:
         """The same memory and clock with other allocator, scheduler or limits."""
-        return replace(self, deployment=replace(self.deployment, **flags))  # type: ignore[arg-type]
+        changed = {**_without_caching(self.deployment, flags), **flags}
+        return replace(self, deployment=replace(self.deployment, **changed))  # type: ignore[arg-type]
 
 
 def default_max_model_len(trace: Arrivals, model: ModelSpec, block_size: int) -> tuple[int, str]:
@@ -77,6 +79,7 @@ def resolve(
     step_cost_spec: str = "datasheet",
     num_gpu_blocks_override: int | None = None,
     kv_cache_memory_bytes: int | None = None,
+    hybrid_kv_cache: bool | None = None,
 ) -> Server:
     """Fill in vLLM's defaults by card, plan the memory, set up the clock.
 
@@ -90,6 +93,8 @@ def resolve(
         step_cost_spec: ``datasheet`` or ``affine:...``.
         num_gpu_blocks_override: blocks of the pool instead of the planned number.
         kv_cache_memory_bytes: bytes of the pool instead of the planned ones.
+        hybrid_kv_cache: whether layers that keep different tokens have tables of their own; None
+            is the engine's choice: on, but off for chunked-local attention.
 
     Raises:
         ValueError: a flag out of range, or a model that does not fit; the sentence says why.
@@ -121,7 +126,7 @@ def resolve(
             num_gpu_blocks_override=num_gpu_blocks_override,
             kv_cache_memory_bytes=kv_cache_memory_bytes,
             enforce_eager=deployment.enforce_eager,
-            hybrid_kv_cache=False,
+            hybrid_kv_cache=hybrid_kv_cache,
             async_scheduling=deployment.async_scheduling,
         )
 
@@ -131,6 +136,7 @@ def resolve(
             deployment = replace(deployment, max_model_len=longest)
             origin = "all that the pool holds"
     budget = budget_for(deployment.max_model_len)
+    deployment = replace(deployment, kv_groups=_groups_that_differ(budget))
     cost = step_cost(
         step_cost_spec,
         model=model,
@@ -140,7 +146,7 @@ def resolve(
         max_num_seqs=deployment.max_num_seqs,
         enforce_eager=deployment.enforce_eager,
     )
-    notes = (*_notes(model), *budget.notes)
+    notes = (*_notes(model, deployment), *budget.notes)
     return Server(
         model=model,
         gpu=gpu,
@@ -159,7 +165,14 @@ def _deployment(given: Mapping[str, object], gpu: GPUSpec, max_model_len: int) -
     tokens, seqs = batch_defaults(gpu)
     if given.get("enable_chunked_prefill") is False:
         tokens = max(tokens, max_model_len)
-    flags = {"max_num_batched_tokens": tokens, "max_num_seqs": seqs, **given}
+    engine = given.get("scheduler", "vllm"), given.get("allocator", "paged")
+    defaults = {
+        "max_num_batched_tokens": tokens,
+        "max_num_seqs": seqs,
+        "enable_prefix_caching": engine == ("vllm", "paged"),
+        "async_scheduling": engine[0] == "vllm",
+    }
+    flags = {**defaults, **given}
     deployment = Deployment(max_model_len=max_model_len, **flags)  # type: ignore[arg-type]
     if "max_num_seqs" not in given:
         fewer = min(seqs, deployment.max_num_batched_tokens)
@@ -193,12 +206,31 @@ def _check_layers(model: ModelSpec) -> None:
         )
 
 
-def _notes(model: ModelSpec) -> tuple[str, ...]:
+def _groups_that_differ(budget: MemoryBudget) -> tuple[KVGroup, ...]:
+    """The KV groups, where not every layer keeps every token."""
+    groups = budget.kv_groups
+    return groups if any(group.window_tokens is not None for group in groups) else ()
+
+
+def _without_caching(deployment: Deployment, flags: Mapping[str, object]) -> dict[str, object]:
+    """What another allocator or scheduler does not have is switched off."""
+    scheduler = flags.get("scheduler", deployment.scheduler)
+    off: dict[str, object] = {}
+    if scheduler != "vllm":
+        off["async_scheduling"] = False
+    if (flags.get("allocator", deployment.allocator), scheduler) != ("paged", "vllm"):
+        off["enable_prefix_caching"] = False
+    return {name: value for name, value in off.items() if name not in flags}
+
+
+def _notes(model: ModelSpec, deployment: Deployment) -> tuple[str, ...]:
     windowed = sorted({layers.kind for layers in model.layers} - {"full", "mla"})
     if not windowed:
         return ()
+    kinds = f"{model.name} has {' and '.join(windowed)} layers"
+    if deployment.kv_groups:
+        return (f"{kinds}; blocks behind the window are given back (hybrid KV-cache manager).",)
     return (
-        f"{model.name} has {' and '.join(windowed)} layers; they are simulated as with "
-        "--disable-hybrid-kv-cache-manager, every layer keeping every token, so with the hybrid "
-        "manager more requests fit than shown.",
+        f"{kinds}; as the hybrid KV-cache manager is off, every layer keeps every token. "
+        "--hybrid-kv-cache switches it on.",
     )

@@ -16,7 +16,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from .result import FINISHED, REJECTED, Result
+from .result import CANCELLED, FINISHED, REJECTED, UNFINISHED, Result
 
 CATEGORIES = ("token_states", "reserved", "internal", "external", "cached", "free")
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
@@ -57,6 +57,8 @@ class Summary:
     num_finished: int
     num_rejected: int
     num_unfinished: int
+    num_cancelled: int
+    """Requests whose client gave up first; not among the finished or unfinished."""
     num_length_capped: int
     reject_reasons: Mapping[str, int]
     makespan_s: float
@@ -78,6 +80,11 @@ class Summary:
     pool_share: PoolShare
     pool_slots: int
     prefix_hit_tokens: int
+    """Prompt tokens found in the prefix cache when their request was first admitted."""
+    prefix_hit_ratio: float
+    """Of the prompt tokens of all requests admitted."""
+    shared_saved: float
+    """Time-weighted share of the pool that sharing saves: held once instead of several times."""
     settings: Mapping[str, object]
     """The flags, skipped rows and other notes, as far as they were given."""
     sources: Mapping[str, object]
@@ -106,11 +113,14 @@ def summarise(
     per_s = 1.0 / makespan_s if makespan_s > 0 else 0.0
     busy_s = float(np.sum(segments["duration_s"]))
     running = segments["num_running"]
+    hits = int(requests["cached_tokens"].sum())
+    asked = int(requests["prompt_tokens"][~np.isnan(requests["scheduled_s"])].sum())
     return Summary(
         num_requests=len(status),
         num_finished=int(done.sum()),
         num_rejected=int((status == REJECTED).sum()),
-        num_unfinished=len(status) - int(done.sum()) - int((status == REJECTED).sum()),
+        num_unfinished=int((status == UNFINISHED).sum()),
+        num_cancelled=int((status == CANCELLED).sum()),
         num_length_capped=result.num_length_capped,
         reject_reasons=reject_reasons(result),
         makespan_s=makespan_s,
@@ -129,7 +139,9 @@ def summarise(
         effective_kv_utilisation=_slot_share(result, "token_states", busy_s),
         pool_share=pool_share(result, makespan_s),
         pool_slots=result.pool_slots,
-        prefix_hit_tokens=0,
+        prefix_hit_tokens=hits,
+        prefix_hit_ratio=hits / asked if asked else 0.0,
+        shared_saved=_slot_share(result, "saved", busy_s),
         settings=dict(settings or {}),
         sources=dict(sources or {}),
         digests=dict(digests or {}),

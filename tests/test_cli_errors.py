@@ -37,7 +37,18 @@ WRONG = {
     ),
     "half a workload": (["simulate", "--prompt-tokens", "3"], "go together"),
     "closed loop of 0": (["simulate", "--concurrency", "0"], "concurrency(=0) must be > 0"),
-    "prefix caching": (["simulate", *SMALL, "--enable-prefix-caching"], "not simulated yet"),
+    "prefix caching": (
+        ["simulate", *SMALL, "--allocator", "contiguous", "--enable-prefix-caching"],
+        "enable_prefix_caching(=True) needs allocator paged",
+    ),
+    "running ahead": (
+        ["simulate", *SMALL, "--scheduler", "orca", "--async-scheduling"],
+        "async_scheduling(=True) needs scheduler vllm, not orca",
+    ),
+    "prefix cache": (
+        ["simulate", *SMALL, "--prefix-cache", "lru"],
+        "prefix_cache(='lru') is unknown; known: hash, radix",
+    ),
     "budget below seats": (
         ["simulate", *SMALL, "--max-num-seqs", "256", "--max-num-batched-tokens", "64"],
         "max_num_batched_tokens(=64) must be >= max_num_seqs(=256)",

@@ -30,12 +30,12 @@ def load_trace(
 
     `trace_format` is a name in `FORMATS`, an alias, or "auto" (by header or first record).
     `trace_block_size` is the tokens per prefix id (default: the file's own, else 512 for Mooncake,
-    16 for Bailian and LLMServingSim). `columns` names the columns of a generic CSV file. With
-    `strict` the first row that is bad or had to be repaired is an error; otherwise bad rows are in
-    `Trace.skipped` and repairs are counted in `Trace.notes`. `session_replay`: "closed", later
-    turns start after the turn before has ended; "open", at their recorded times; "auto", as is
-    usual for the format. `keep_empty` (weka): requests that were answered with 0 tokens, whose
-    prompts were computed all the same, are kept with 1.
+    16 for Bailian, Dynamo and LLMServingSim, 64 for weka). `columns` names the columns of a generic
+    CSV file. With `strict` the first row that is bad or had to be repaired is an error; otherwise
+    bad rows are in `Trace.skipped` and repairs are counted in `Trace.notes`. `session_replay`:
+    "closed", later turns start after the turn before has ended; "open", at their recorded times;
+    "auto", as is usual for the format. `keep_empty` (weka): requests that were answered with 0
+    tokens, whose prompts were computed all the same, are kept with 1.
 
     Raises ValueError, one sentence naming file, row and reason.
     """

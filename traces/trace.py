@@ -146,7 +146,7 @@ class Trace:
         """The first `max_requests` rows (all, where there are fewer)."""
         if max_requests < 1:
             raise ValueError(f"max_requests(={max_requests}) must be > 0.")
-        return self._take(np.arange(min(max_requests, len(self)), dtype=np.int64))
+        return self.take(np.arange(min(max_requests, len(self)), dtype=np.int64))
 
     def window(self, start_s: float = 0.0, end_s: float = math.inf) -> "Trace":
         """Requests with start_s <= arrival < end_s; `start_s` becomes time 0.
@@ -163,7 +163,7 @@ class Trace:
         if len(rows) == 0:
             span = f"start_s(={start_s}), end_s(={end_s})"
             raise ValueError(f"window {span} of trace {self.name!r} holds no requests.")
-        return self._take(rows)._with_times(whole_ns(self.arrival_s[rows] - start_s))
+        return self.take(rows)._with_times(whole_ns(self.arrival_s[rows] - start_s))
 
     def speedup(self, ratio: float) -> "Trace":
         """Arrivals `ratio` times as dense (2.0 = twice as soon); delays within sessions stay."""
@@ -214,7 +214,7 @@ class Trace:
     def _with_times(self, arrival_s: Floats) -> "Trace":
         return replace(self, arrival_s=arrival_s)
 
-    def _take(self, rows: Ints) -> "Trace":
+    def take(self, rows: Ints) -> "Trace":
         """The given rows (ascending); a row whose parent is not among them becomes a root.
 
         Rows that began like a dropped row still begin like one another.

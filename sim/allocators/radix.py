@@ -372,9 +372,9 @@ class RadixAllocator(Allocator):
 
 
 def _holds(entry: _Entry) -> bool:
-    """Whether a queued run has been neither locked nor touched since."""
+    """Whether a queued run has not been locked since: that touches it."""
     stamp, _, run = entry
-    return not run.locks and run.stamp == stamp
+    return run.stamp == stamp
 
 
 def _joined(runs: list[Run], stamp: int) -> list[Run]:

@@ -157,7 +157,10 @@ class Scheduler(ABC):
         batch = self.batch
         if batch.prefills or not batch.num_decodes or self._held_back or self.could_admit():
             return False
-        return not (self.blocked and self.allocator.may_admit_soon(self.waiting.head()))
+        seats_left = len(batch.requests) < self.limits.seats
+        return not (
+            self.waiting and seats_left and self.allocator.may_admit_soon(self.waiting.head())
+        )
 
     def after_run(self, steps: int) -> None:  # noqa: B027  most schedulers keep no count
         """So many steps were run in which everybody decoded."""

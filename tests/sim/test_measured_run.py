@@ -20,4 +20,4 @@ def test_the_truth_lies_in_the_band(shared_file: Callable[[str], Path]) -> None:
         if name == "output_tokens_per_s":  # a rate: slower steps, fewer tokens
             simulated, measured = 1 / simulated, 1 / measured
         assert simulated * band.low <= measured <= simulated * band.high, name
-        assert simulated == pytest.approx(measured, rel=0.13), name
+        assert simulated == pytest.approx(measured, rel=0.15), name

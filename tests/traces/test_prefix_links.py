@@ -69,7 +69,7 @@ def test_kept_rows_share_what_they_shared(trace: Trace, data: st.DataObject) -> 
             assert common(prompt, tokens[rows[links[place]]]) == most
         else:
             assert most == 0
-    assert len(trace._take(kept)) == len(kept)
+    assert len(trace.take(kept)) == len(kept)
 
 
 def test_keeping_every_row_changes_nothing() -> None:

@@ -253,6 +253,8 @@ def test_the_published_sessions_without_the_empty_requests(shared_traces: Path) 
     assert {skip.reason for skip in trace.skipped} == {"out(=0) must be > 0"}
     assert int(trace.output_tokens.sum()) == golden["sum_out"]
     assert trace.num_roots == trace.num_sessions == golden["traces"]
+    later = len(trace) - golden["traces"]
+    assert taken.arrivals == f"the trace's own times, 0 s; {later} turns follow the turn before"
     assert trace.arrival_s is not None
     assert np.nansum(trace.arrival_s) == 0.0
 
