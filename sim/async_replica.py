@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 from simpy import Event
 
 from ..calibration.step_cost import Batch, Line
+from .allocators import Growth
 from .clock import StepEnd
 from .recorder import Moment
-from .replica import Replica, StepRecord
+from .replica import Replica
+from .request import Request
 from .schedulers import Step
 
 
@@ -46,9 +48,10 @@ class AsyncReplica(Replica):
                 self._ready = self._schedule(last_token_ns=self.env.now)
             steps = 0 if cancelled else self._steps_ahead()
             if steps:
-                yield from self._run(steps, ahead=1)
+                yield from self._run(steps)
                 shape = self.scheduler.shape(self._ready.step)
-                self._ready = self._ready._replace(shape=shape)
+                busy = shape.num_tokens or self.scheduler.has_work()
+                self._ready = self._ready._replace(shape=shape) if busy else None
             else:
                 yield from self._turn(self._ready)
 
@@ -60,21 +63,23 @@ class AsyncReplica(Replica):
         start, step, batch = self.env.now, current.step, self.batch
         empty = not current.shape.num_tokens
         duration = 0.0 if empty else self.cost.step_ns(current.shape)
-        left_out = sum(not request.cancelled for request in step.held_back)
+        left_out = 0
+        if step.held_back:
+            left_out = sum(not request.cancelled for request in step.held_back)
         num_decodes = batch.num_decodes - left_out - len(step.resumed)
         tokens = batch.context_tokens + batch.prefill_tokens - left_out
         ended = self._advance(step, start + duration)
-        for request in ended:
-            if request.decoding:
-                self.allocator.stop_decoding(request)
-            batch.park(request)
-        self.allocator.in_flight = {**dict(step.chunks), **dict.fromkeys(step.held_back, 0)}
+        self._park(ended)
+        if step.chunks or step.held_back:
+            self.allocator.in_flight = {**dict(step.chunks), **dict.fromkeys(step.held_back, 0)}
         following = self._schedule(last_token_ns=start + duration)
         self.allocator.in_flight = {}
-        tokens += sum(following.step.hits.values())
-        tokens -= sum(request.lost_tokens for request in following.step.preempted)
-        usage = following.moment.usage
-        moment = following.moment._replace(tokens=self._slots(tokens, usage))
+        if following.step.hits:
+            tokens += sum(following.step.hits.values())
+        if following.step.preempted:
+            tokens -= sum(request.lost_tokens for request in following.step.preempted)
+        num_running, num_waiting, blocked, _, usage = following.moment
+        moment = Moment(num_running, num_waiting, blocked, self._slots(tokens, usage), usage)
         if not empty:
             self._in_step = True
             yield StepEnd(self.env, duration)
@@ -89,19 +94,9 @@ class AsyncReplica(Replica):
         left = self._leave(self.scheduler.retire(ended))
         if self._check:
             self.allocator.check()
-        self._log(
-            StepRecord(
-                current.scheduled_ns,
-                start,
-                duration,
-                current.shape,
-                step,
-                current.moment,
-                current.num_evicted_blocks,
-                left,
-                self.allocator.usage(blocked=self.scheduler.blocked),
-            )
-        )
+        evicted, scheduled_ns = current.num_evicted_blocks, current.scheduled_ns
+        shape, moment = current.shape, current.moment
+        self._log(start, duration, shape, step, moment, evicted, left, scheduled_ns)
         self._ready = following
         if following.shape.num_tokens:
             return
@@ -120,8 +115,32 @@ class AsyncReplica(Replica):
         shape, evicted = self.scheduler.shape(step), self.allocator.num_evicted_blocks
         return _Ready(now, step, shape, self._moment(), evicted)
 
+    def _park(self, ended: list[Request]) -> None:
+        """Their last token is on its way."""
+        for request in ended:
+            if request.decoding:
+                self.allocator.stop_decoding(request)
+            self.batch.park(request)
+
+    def _advance_run(self, steps: int) -> tuple[list[Growth], list[Request]]:
+        batch, allocator, first = self.batch, self.allocator, self.batch.step + 1
+        if batch.step + steps < batch.next_end():
+            batch.step += steps
+            return allocator.decode(first, steps), []
+        growths = allocator.decode(first, steps - 1) if steps > 1 else []
+        batch.step += steps
+        ended = batch.ended()
+        self._park(ended)
+        if batch.num_decodes:
+            last = allocator.decode(batch.step, 1)
+            growths += [growth._replace(offset=steps - 1) for growth in last]
+        return growths, ended
+
     def _steps_ahead(self) -> int:
-        """Steps after the one that is ready until a request ends or memory is short."""
+        """Batches, from the one that is ready on, until a request ends or memory is short.
+
+        The schedule that still sees the ended requests is among them, unless it may see more room.
+        """
         assert self._ready is not None, "the caller has scheduled"
         step = self._ready.step
         if self._exact or step.chunks or step.held_back or step.resumed:
@@ -129,4 +148,7 @@ class AsyncReplica(Replica):
         if not self.scheduler.only_decodes():
             return 0
         first = self.batch.step + 1
-        return self.allocator.decode_steps(first, self.batch.next_end() - first)
+        limit = self.batch.next_end() - first
+        if self.scheduler.limits.enable_chunked_prefill or not self.scheduler.waiting:
+            limit += 1
+        return self.allocator.decode_steps(first, limit)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,6 +72,10 @@ def content_paths(trace: Contents, block_size: int) -> list[Path]:
     """For each request its way through the tree, from its first block to its last full one."""
     row, tokens = shared_prefixes(trace)
     num_blocks = ((trace.prompt_tokens + trace.output_tokens) // block_size).tolist()
+    if (row < 0).all():
+        numbers = accumulate(num_blocks, initial=0)
+        pairs = zip(num_blocks, numbers, strict=False)
+        return [(Segment(0, stop, shared=False, number=n),) if stop else () for stop, n in pairs]
     return _Tree(row.tolist(), (tokens // block_size).tolist(), num_blocks).paths()
 
 

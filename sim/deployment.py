@@ -85,6 +85,8 @@ class Deployment:
                 "enable_prefix_caching(=True) needs allocator paged and scheduler vllm, not "
                 f"{self.allocator} and {self.scheduler}."
             )
+        if self.enable_prefix_caching and self.prefix_cache == "radix" and self.kv_groups:
+            raise ValueError("prefix_cache(=radix) needs layers that all keep every token.")
         if self.async_scheduling and self.scheduler != "vllm":
             raise ValueError(f"async_scheduling(=True) needs scheduler vllm, not {self.scheduler}.")
         self.limits  # noqa: B018  checks its own fields

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from simpy import Environment, Event, Interrupt
 
 from ..calibration.step_cost import Batch, Line, StepCost
-from .allocators import Allocator, Usage
+from .allocators import Allocator, Growth, Usage
 from .batch import RunningBatch
 from .clock import StepEnd
 from .recorder import Moment, Recorder
@@ -126,15 +126,12 @@ class Replica:
             steps = self._steps_ahead()
             yield from self._run(steps) if steps else self._step()
 
-    def _run(self, steps: int, *, ahead: int = 0) -> Generator[Event, Any, None]:
-        """Several steps in which everybody decodes; what matters to them cuts them short.
-
-        ``ahead``: memory is taken so many steps before it is needed.
-        """
+    def _run(self, steps: int) -> Generator[Event, Any, None]:
+        """Several steps in which everybody decodes; what matters to them cuts them short."""
         env, batch, scheduler = self.env, self.batch, self.scheduler
-        start = env.now
+        start, num_decodes = env.now, batch.num_decodes
         line = self.cost.decode_line(
-            Batch(batch.num_decodes, batch.context_tokens, (), scheduler.padding_rows)
+            Batch(num_decodes, batch.context_tokens, (), scheduler.padding_rows)
         )
         steps = min(steps, line.num_steps)
         moment = self._moment()
@@ -145,21 +142,28 @@ class Replica:
             steps = steps_until(line, start, env.now, steps)
             yield StepEnd(env, start + line.span_ns(steps) - env.now)
         self._in_step = self._in_run = False
+        growths, ended = self._advance_run(steps)
         self.recorder.record(
             start_ns=start,
             line=line,
             num_steps=steps,
-            num_decodes=batch.num_decodes,
+            num_decodes=num_decodes,
             slots_per_token=self.allocator.slots_per_token,
             moment=moment,
-            growths=self.allocator.decode(batch.step + ahead, steps),
+            growths=growths,
         )
-        batch.step += steps
         scheduler.after_run(steps)
-        if batch.next_end() == batch.step:
-            self._leave(scheduler.retire(batch.ended()))
+        if ended:
+            self._leave(scheduler.retire(ended))
         if self._check:
             self.allocator.check()
+
+    def _advance_run(self, steps: int) -> tuple[list[Growth], list[Request]]:
+        """So many steps of decoding have passed; what they took, and who ends with the last."""
+        batch = self.batch
+        growths = self.allocator.decode(batch.step, steps)
+        batch.step += steps
+        return growths, batch.ended() if batch.next_end() == batch.step else []
 
     def _step(self) -> Generator[Event, Any, None]:
         """One scheduled step."""
@@ -171,8 +175,7 @@ class Replica:
         evicted = self.allocator.num_evicted_blocks
         if not shape.num_tokens - shape.num_padding_rows:
             left = self._leave(self.scheduler.retire(()))
-            after = self.allocator.usage(blocked=self.scheduler.blocked)
-            self._log(StepRecord(start, start, 0.0, shape, step, moment, evicted, left, after))
+            self._log(start, 0.0, shape, step, moment, evicted, left)
             self._stuck = self._starts_over_for_ever(step)
             if not left and not step.preempted:
                 yield self._sleep()  # nothing runs and the head of the queue does not fit
@@ -185,8 +188,7 @@ class Replica:
         left = self._leave(self.scheduler.retire(self._advance(step, env.now)))
         if self._check:
             self.allocator.check()
-        after = self.allocator.usage(blocked=self.scheduler.blocked)
-        self._log(StepRecord(start, start, duration, shape, step, moment, evicted, left, after))
+        self._log(start, duration, shape, step, moment, evicted, left)
 
     def _record(self, start_ns: float, duration_ns: float, step: Step, moment: Moment) -> None:
         """Record a single step before it has advanced the batch."""
@@ -232,9 +234,23 @@ class Replica:
             for request in step.preempted
         )
 
-    def _log(self, record: StepRecord) -> None:
-        if self._log_step is not None:
-            self._log_step(record)
+    def _log(
+        self,
+        start_ns: float,
+        duration_ns: float,
+        shape: Batch,
+        step: Step,
+        moment: Moment,
+        num_evicted_blocks: int,
+        left: list[Request],
+        scheduled_ns: float | None = None,
+    ) -> None:
+        if self._log_step is None:
+            return
+        after = self.allocator.usage(blocked=self.scheduler.blocked)
+        at = start_ns if scheduled_ns is None else scheduled_ns
+        record = (at, start_ns, duration_ns, shape, step, moment, num_evicted_blocks, left, after)
+        self._log_step(StepRecord(*record))
 
     def _sleep(self) -> Event:
         self._idle = self.env.event()

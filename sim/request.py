@@ -46,11 +46,13 @@ class Request:
         "runs",
         "scheduled_ns",
         "sequence",
+        "shared_blocks",
         "silent_since_ns",
         "tie_rank",
         "total_tokens",
         "waited_ns",
         "wasted_tokens",
+        "written_tokens",
     )
 
     def __init__(
@@ -93,6 +95,10 @@ class Request:
         """Prefix cache: the leading blocks of the table, those that others may find."""
         self.run_blocks = 0
         """Blocks in ``runs``."""
+        self.shared_blocks = 0
+        """Leading blocks up to the last one that somebody else's path shares."""
+        self.written_tokens = 0
+        """Known tokens for which room was made before it decoded."""
         self.cached_tokens = -1
         """Prompt tokens found in the prefix cache at the first admission; -1 = not yet."""
         self.extent = -1

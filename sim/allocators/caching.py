@@ -105,13 +105,12 @@ class CachingAllocator(PagedAllocator):
         self._queue = Run(Segment(0, 0, shared=False), 0, [], 0)
         self._queue.before = self._queue.after = self._queue
         self._shared_blocks = 0
-        self._writes: set[Request] = set()
-        """Those who write, as they decode, where somebody else's path leads."""
         self._writers: list[dict[Request, None]] = [{} for _ in range(block_size)]
-        """Those of them that decode, by the step at which a block of theirs is full."""
+        """Decoding where somebody else's path leads, by the step at which a block is full."""
         self._num_writers = 0
         self._changes = 0
-        self._memo: tuple[Request, int, int, _Hit] | None = None
+        self._memo: _Hit = _MISS
+        self._memo_of: tuple[Request | None, int, int] = (None, 0, 0)
 
     @property
     def num_free(self) -> int:
@@ -121,7 +120,7 @@ class CachingAllocator(PagedAllocator):
         return self._find(request).num_blocks * self.block_size
 
     def can_admit(self, request: Request, tokens: int, *, others_run: bool) -> bool:
-        free = self.num_free - (self.watermark_blocks if others_run else 0)
+        free = len(self.free) + self.num_cached - (self.watermark_blocks if others_run else 0)
         hit = self._find(request)
         gate = request.known if self.reserve_full_isl else tokens
         return -(-gate // self.block_size) - hit.num_blocks + hit.num_queued <= free
@@ -129,32 +128,31 @@ class CachingAllocator(PagedAllocator):
     def admit(self, request: Request, tokens: int) -> None:
         hit = self._find(request)
         self._holders[request] = None
-        if _writes_for_others(request, self.block_size):
-            self._writes.add(request)
         for piece in hit.pieces:
             request.runs.append(self._share(*piece))
         request.run_blocks = hit.num_blocks
         request.final_blocks = self.blocks_for(request.kv_tokens) - hit.num_blocks
         self._take(request, self.blocks_for(tokens) - hit.num_blocks)
-        self._register(request, min(tokens, request.known) // self.block_size)
+        request.shared_blocks = _shared_blocks(request)
+        self._write(request, tokens)
 
     def extend(self, request: Request, tokens: int) -> bool:
-        count = self.blocks_for(tokens) - request.run_blocks - len(request.blocks)
-        if count > self.num_free:
+        count = -(-tokens // self.block_size) - request.run_blocks - len(request.blocks)
+        if count > 0 and count > len(self.free) + self.num_cached:
             return False
-        self._take(request, max(count, 0))
+        self._take(request, count)
         if not request.decoding:
-            self._register(request, min(tokens, request.known) // self.block_size)
-        elif request in self._writes:
+            self._write(request, tokens)
+        elif request.run_blocks < request.shared_blocks:
             self._register(request, (tokens - self._lag) // self.block_size)
         return True
 
     def release(self, request: Request) -> None:
-        # a decoding request was last scheduled with computed tokens known; who prefills has
-        # registered all that it may
         if len(request.blocks) == request.final_blocks:
             self._internal_slots -= self._tail_slots(request)
-        self._register(request, (request.computed - self._lag) // self.block_size)
+        # a decoding request was last scheduled with its computed tokens known
+        known = max(request.written_tokens, request.computed - self._lag)
+        self._register(request, known // self.block_size)
         end = self._queue
         for run in reversed(request.runs):
             run.refs -= 1
@@ -166,24 +164,23 @@ class CachingAllocator(PagedAllocator):
         self.free.extend(request.blocks)
         request.blocks, request.runs, request.run_blocks = [], [], 0
         self._changes += 1
-        self._writes.discard(request)
         del self._holders[request]
 
     def usage(self, *, blocked: bool) -> Usage:
         size = self.block_size
-        held = self.pool_slots - self.num_free * size
+        held = self.pool_slots - (len(self.free) + self.num_cached) * size
         cached, shared = self.num_cached * size, self._shared_blocks * size
         return Usage(held, self._internal_slots, 0, cached, shared)
 
     def start_decoding(self, request: Request) -> None:
         super().start_decoding(request)
-        if request in self._writes:
+        if self._writes(request):
             self._writers[(self._lag - request.base) % self.block_size][request] = None
             self._num_writers += 1
 
     def stop_decoding(self, request: Request) -> None:
         super().stop_decoding(request)
-        if request in self._writes:
+        if self._writes(request):
             del self._writers[(self._lag - request.base) % self.block_size][request]
             self._num_writers -= 1
 
@@ -266,15 +263,28 @@ class CachingAllocator(PagedAllocator):
         assert 0 not in set(blocks), "the null block was handed out"
         assert self.usage(blocked=False).held == len(held) * size
 
+    def _writes(self, request: Request) -> bool:
+        """Whether somebody else's path leads through what the request writes as it decodes."""
+        return request.shared_blocks * self.block_size > request.prompt_tokens
+
+    def _write(self, request: Request, tokens: int) -> None:
+        """Room was made for so many tokens of a request that does not decode."""
+        request.written_tokens = written = min(tokens, request.known)
+        if request.run_blocks < request.shared_blocks:  # else nobody looks for it yet
+            self._register(request, written // self.block_size)
+
     def _find(self, request: Request) -> _Hit:
         """The longest run of cached blocks from the start, leaving one token to compute."""
-        memo = self._memo
-        if memo and memo[:3] == (request, self._changes, request.known):
-            return memo[3]
+        path = request.path
+        if not path or not path[0].runs:
+            return _MISS
+        memo_of = (request, self._changes, request.known)
+        if memo_of == self._memo_of:
+            return self._memo
         most = (request.known - 1) // self.block_size
         pieces: list[tuple[Run, int, int]] = []
         depth = queued = 0
-        for segment in request.path:
+        for segment in path:
             stop = min(segment.stop, most)
             while depth < stop and (found := _first_copy(segment, depth, stop)):
                 run, end = found
@@ -285,7 +295,7 @@ class CachingAllocator(PagedAllocator):
             if depth < segment.stop:
                 break
         hit = _Hit(pieces, depth, queued) if depth else _MISS
-        self._memo = (request, self._changes, request.known, hit)
+        self._memo, self._memo_of = hit, memo_of
         return hit
 
     def _share(self, run: Run, first: int, stop: int) -> Run:
@@ -398,12 +408,9 @@ def _first_copy(segment: Segment, depth: int, stop: int) -> tuple[Run, int] | No
     return None
 
 
-def _writes_for_others(request: Request, block_size: int) -> bool:
-    """Whether somebody else's path leads through what the request writes as it decodes."""
-    prompt_blocks = request.prompt_tokens // block_size
+def _shared_blocks(request: Request) -> int:
+    """Leading blocks up to the last one that somebody else's path shares."""
     for segment in reversed(request.path):
-        if segment.stop <= prompt_blocks:
-            return False
         if segment.shared:
-            return True
-    return False
+            return segment.stop
+    return 0

@@ -92,7 +92,7 @@ class PagedAllocator(Allocator):
         count = self.blocks_for(tokens) - len(request.blocks)
         if count > self.num_free:
             return False
-        self._take(request, max(count, 0))
+        self._take(request, count)
         return True
 
     def release(self, request: Request) -> None:
@@ -172,8 +172,8 @@ class PagedAllocator(Allocator):
         return taken
 
     def _take(self, request: Request, count: int) -> None:
-        self.taken = self._pop(count) if count else []
-        if count:
+        self.taken = self._pop(count) if count > 0 else []
+        if count > 0:
             request.blocks += self.taken
             if len(request.blocks) == request.final_blocks:
                 self._internal_slots += self._tail_slots(request)

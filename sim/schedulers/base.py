@@ -186,8 +186,10 @@ class Scheduler(ABC):
     def shape(self, step: Step) -> Batch:
         """The batch shape of a scheduled step."""
         batch = self.batch
-        decodes = batch.num_decodes - len(step.held_back)
-        context = batch.context_tokens - sum(r.known_at(batch.step) for r in step.held_back)
+        decodes, context = batch.num_decodes, batch.context_tokens
+        if step.held_back:
+            decodes -= len(step.held_back)
+            context -= sum(r.known_at(batch.step) for r in step.held_back)
         chunks = []
         for request, tokens in step.chunks:
             if tokens == 1 and request.computed == request.known > request.prompt_tokens:

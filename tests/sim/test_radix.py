@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kvsim.calibration.kv_groups import KVGroup
 from kvsim.sim.allocators.base import Usage
 from kvsim.sim.allocators.radix import RadixAllocator
 from kvsim.sim.batch import RunningBatch
@@ -457,6 +458,25 @@ def test_evictable_hits_are_not_counted_twice() -> None:
     assert counts(allocator) == (0, 40, 0, 0)
 
 
+def test_a_segment_held_alike_is_one_run() -> None:
+    """Chunks and partial matches cut it; a request that holds all of it joins the pieces."""
+    prefixes = [(40, 1, -1, 0), (41, 1, 0, 30), (40, 1, 0, 40)]
+    whole, part, again = requests_of(columns(*prefixes))
+    allocator = radix(200)
+    allocator.admit(whole, 7)
+    for tokens in (7, 20, 40):
+        assert allocator.extend(whole, tokens)
+        allocator.learn(whole, tokens)
+    assert [len(segment.runs) for segment in whole.path[:2]] == [1, 1]
+    allocator.release(whole)
+    allocator.admit(again, 40)
+    assert [len(segment.runs) for segment in again.path[:2]] == [1, 2], "all but the last token"
+    allocator.learn(again, 40)
+    assert [len(segment.runs) for segment in again.path[:2]] == [1, 1]
+    prefill(allocator, part)
+    assert allocator.usage(blocked=False).shared == 30
+
+
 def test_locked_hits_cost_nothing() -> None:
     holder, again = requests_of(columns((20, 5, -1, 0), (25, 5, 0, 20)))
     allocator = radix(25)
@@ -545,6 +565,11 @@ def test_a_deployment_names_it() -> None:
     assert not isinstance(make_allocator(plain, 11), RadixAllocator)
     with pytest.raises(ValueError, match=r"prefix_cache.*hash.*radix"):
         replace(deployment, prefix_cache="tree")
+    window = KVGroup(
+        kind="sliding_window", num_layers=1, block_size=16, page_bytes=1, window_tokens=8
+    )
+    with pytest.raises(ValueError, match="needs layers that all keep every token"):
+        replace(deployment, kv_groups=(window,))
 
 
 @pytest.mark.parametrize(
@@ -598,7 +623,7 @@ def test_macro_steps_equal_single_steps_at_length(data: st.DataObject) -> None:
 def _check_law(data: st.DataObject) -> None:
     trace = data.draw(traces())
     drawn, blocks = data.draw(deployments(allocator=("paged", "max", "buddy"), scheduler="vllm"))
-    deployment = replace(drawn, enable_prefix_caching=True, prefix_cache="radix")
+    deployment = replace(drawn, kv_groups=(), enable_prefix_caching=True, prefix_cache="radix")
     cost = COSTS[data.draw(st.sampled_from(sorted(COSTS)))]
     concurrency = data.draw(st.sampled_from([None, None, 1, 4]))
     macro, exact = (
