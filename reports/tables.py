@@ -145,6 +145,7 @@ def _summary_facts(summary: Summary) -> dict[str, str]:
         "requests": words.count(summary.num_requests),
         "finished": words.count(summary.num_finished),
         "rejected": words.count(summary.num_rejected),
+        "cancelled": words.count(summary.num_cancelled),
         "unfinished": words.count(summary.num_unfinished),
         "makespan": words.seconds(summary.makespan_s),
         "requests/s": words.number(summary.requests_per_s),
@@ -156,7 +157,9 @@ def _summary_facts(summary: Summary) -> dict[str, str]:
         "waiting, peak": words.count(summary.peak_waiting),
         "preemptions": words.count(summary.num_preemptions),
         "wasted tokens": words.count(summary.wasted_tokens),
+        "prefix-cache hits, of prompt tokens": words.share(summary.prefix_hit_ratio),
         "effective KV utilisation": words.share(summary.effective_kv_utilisation),
+        "saved by sharing, of the pool": words.share(summary.shared_saved),
     }
 
 

@@ -29,6 +29,7 @@ class _Ready(NamedTuple):
     scheduled_ns: float
     step: Step
     shape: Batch
+    num_tokens: int
     moment: Moment
     num_evicted_blocks: int
 
@@ -50,8 +51,10 @@ class AsyncReplica(Replica):
             if steps:
                 yield from self._run(steps)
                 shape = self.scheduler.shape(self._ready.step)
-                busy = shape.num_tokens or self.scheduler.has_work()
-                self._ready = self._ready._replace(shape=shape) if busy else None
+                num_tokens = shape.num_tokens
+                busy = num_tokens or self.scheduler.has_work()
+                ready = self._ready._replace(shape=shape, num_tokens=num_tokens)
+                self._ready = ready if busy else None
             else:
                 yield from self._turn(self._ready)
 
@@ -61,7 +64,7 @@ class AsyncReplica(Replica):
         A batch of nothing, which takes no time, still has its place in the line.
         """
         start, step, batch = self.env.now, current.step, self.batch
-        empty = not current.shape.num_tokens
+        empty = not current.num_tokens
         duration = 0.0 if empty else self.cost.step_ns(current.shape)
         left_out = 0
         if step.held_back:
@@ -98,12 +101,13 @@ class AsyncReplica(Replica):
         shape, moment = current.shape, current.moment
         self._log(start, duration, shape, step, moment, evicted, left, scheduled_ns)
         self._ready = following
-        if following.shape.num_tokens:
+        if following.num_tokens:
             return
         self._stuck = self._starts_over_for_ever(following.step)
         if not self.scheduler.has_work():
             self._ready = None
         elif empty and not step.preempted and not following.step.preempted:
+            self._check_progress(following.step)
             self._ready = None
             yield self._sleep()  # nothing runs and the head of the queue does not fit
 
@@ -113,7 +117,7 @@ class AsyncReplica(Replica):
         self.scheduler.last_token_ns = last_token_ns
         step = self.scheduler.schedule(now)
         shape, evicted = self.scheduler.shape(step), self.allocator.num_evicted_blocks
-        return _Ready(now, step, shape, self._moment(), evicted)
+        return _Ready(now, step, shape, shape.num_tokens, self._moment(), evicted)
 
     def _park(self, ended: list[Request]) -> None:
         """Their last token is on its way."""

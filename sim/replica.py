@@ -177,6 +177,7 @@ class Replica:
             left = self._leave(self.scheduler.retire(()))
             self._log(start, 0.0, shape, step, moment, evicted, left)
             self._stuck = self._starts_over_for_ever(step)
+            self._check_progress(step)
             if not left and not step.preempted:
                 yield self._sleep()  # nothing runs and the head of the queue does not fit
             return
@@ -226,6 +227,14 @@ class Replica:
     def _slots(self, tokens: int, usage: Usage) -> int:
         """Slots that so many tokens of the running requests fill."""
         return tokens * self.allocator.slots_per_token - usage.shared - usage.dead
+
+    def _check_progress(self, step: Step) -> None:
+        """A step of nothing is right only where nothing could run."""
+        scheduler = self.scheduler
+        if self._check and scheduler.waiting and not self.batch.requests and not step.preempted:
+            head = scheduler.waiting.head()
+            never = scheduler.why_never(head) or self.allocator.why_never(head)
+            assert never, f"{head} could run and does not"
 
     def _starts_over_for_ever(self, step: Step) -> bool:
         """A request outgrew an empty pool twice: the engine would go on like this for ever."""

@@ -4,7 +4,7 @@ from .arrivals import PROCESSES, arrival_times
 from .catalogue import CATALOGUE, PublicTrace
 from .fetch import fetch
 from .formats import ALIASES, FORMATS, CsvColumns
-from .formats.dynamo import measured_cached_tokens
+from .formats.dynamo import measured_cached_tokens, recorded_workers
 from .lengths import Lengths, empirical, fixed
 from .load import load_trace
 from .prefixes import PrefixGroups
@@ -39,6 +39,7 @@ __all__ = [
     "fixed_workload",
     "load_trace",
     "measured_cached_tokens",
+    "recorded_workers",
     "synthesize",
     "trace_stats",
     "workload_preset",

@@ -151,8 +151,9 @@ class CachingAllocator(PagedAllocator):
         if len(request.blocks) == request.final_blocks:
             self._internal_slots -= self._tail_slots(request)
         # a decoding request was last scheduled with its computed tokens known
-        known = max(request.written_tokens, request.computed - self._lag)
-        self._register(request, known // self.block_size)
+        full = max(request.written_tokens, request.computed - self._lag) // self.block_size
+        if full > request.run_blocks:
+            self._register(request, full)
         end = self._queue
         for run in reversed(request.runs):
             run.refs -= 1

@@ -11,7 +11,7 @@ start minus the parent's recorded end (`event_time_unix_ms`).
 """
 
 from bisect import bisect_right, insort
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 
 from ..columns import NS_PER_S, Ints, offsets_of
 from ..trace import SkippedRow
-from .chains import ChainBuilder
+from .chains import MAX_ID, ChainBuilder
 from .flaws import Flaws
 from .jsonl import MS_NS, cancel_s_of
 from .numbers import BadValueError, count_of, integer_of, ns_of, shown
@@ -72,6 +72,31 @@ def measured_cached_tokens(path: str | Path) -> Ints:
     The rows are those of the trace that `load_trace` makes of the file. Raises ValueError where the
     file cannot be read or a request has no such number.
     """
+    cached = _recorded(
+        path, lambda request: integer_of(request.get("cached_tokens"), "cached_tokens")
+    )
+    return np.array(cached, dtype=np.int64)
+
+
+def recorded_workers(path: str | Path) -> Ints:
+    """(n,) the worker that decoded each request, in order of arrival; numbered from 0 by id.
+
+    Each worker has a cache of its own. Raises ValueError where the file cannot be read or a request
+    names no worker.
+    """
+    ids = _recorded(path, _worker_id)
+    return np.unique(ids, return_inverse=True)[1].astype(np.int64)
+
+
+def _worker_id(request: Record) -> int:
+    number = _part(request, "worker").get("decode_worker_id")
+    if type(number) is not int or not 0 <= number < MAX_ID:
+        raise BadValueError(f"decode_worker_id(={shown(number)}) must be a whole number")
+    return number
+
+
+def _recorded(path: str | Path, read: Callable[[Record], int]) -> list[int]:
+    """A number of each request that becomes a row of the trace, in order of arrival."""
     found = []
     records = parse_records(read_text(path), Path(path).name)
     reader = _Reader(records.file, None)
@@ -80,15 +105,12 @@ def measured_cached_tokens(path: str | Path) -> Ints:
         try:
             reader.add(line, record)
             if len(reader.turns) > num_turns:
-                cached = integer_of(
-                    record["event"]["request"].get("cached_tokens"), "cached_tokens"
-                )
-                found.append((reader.turns[-1].start_ns, cached))
+                found.append((reader.turns[-1].start_ns, read(record["event"]["request"])))
         except BadValueError as error:
             if len(reader.turns) > num_turns:
                 raise ValueError(f"{records.file} row {line}: {error}.") from error
     found.sort(key=lambda pair: pair[0])  # stable, as the trace is sorted
-    return np.array([cached for _, cached in found], dtype=np.int64)
+    return [number for _, number in found]
 
 
 class _Reader:
