@@ -20,7 +20,7 @@ from .efficiency import EAGER_LAUNCH_S, HOST_GAP_S, LINK_USE, OTHER_READ
 from .engine_defaults import batch_defaults, capture_sizes, padded
 from .gpus import GPUSpec
 from .model_spec import ModelSpec
-from .roofline import AttentionTerm, Roofline
+from .roofline import AttentionTerm, LinearTerm, Roofline
 from .step_cost import NS_PER_S, UNBOUNDED, Band, Batch, Line, StepCost
 
 DATASHEET_BAND = Band(
@@ -45,6 +45,9 @@ class DatasheetCost(StepCost):
     _windows: tuple[AttentionTerm, ...] = field(init=False, repr=False, compare=False)
     _terms: tuple[AttentionTerm, ...] = field(init=False, repr=False, compare=False)
     _sequence_ns: float = field(init=False, repr=False, compare=False)
+    _linear: tuple[LinearTerm, ...] = field(init=False, repr=False, compare=False)
+    _token_ns: float = field(init=False, repr=False, compare=False)
+    _heads: dict[int, float] = field(init=False, repr=False, compare=False)
     _bases: dict[tuple[int, int], float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +58,9 @@ class DatasheetCost(StepCost):
         object.__setattr__(self, "_everywhere_ns", everywhere)
         object.__setattr__(self, "_windows", windows)
         object.__setattr__(self, "_sequence_ns", self.roofline.recurrent_ns())
+        object.__setattr__(self, "_linear", self.roofline.linear_terms())
+        object.__setattr__(self, "_token_ns", self.roofline.elementwise_ns())
+        object.__setattr__(self, "_heads", {})
         object.__setattr__(self, "_bases", {})
 
     @classmethod
@@ -158,9 +164,13 @@ class DatasheetCost(StepCost):
 
     def _base_ns(self, rows: int, tokens: int) -> float:
         """What does not depend on contexts; remembered, since batches repeat."""
-        linear = self.roofline.linear_ns(padded(tokens, self.capture_sizes))
-        sequences = rows * self._sequence_ns
-        base = self.fixed_ns + linear + self.roofline.head_ns(rows) + sequences
+        run = padded(tokens, self.capture_sizes)
+        linear = sum([term.ns(run) for term in self._linear]) + run * self._token_ns
+        head = self._heads.get(rows)
+        if head is None:
+            head = self._heads[rows] = self.roofline.head_ns(rows)
+        parts = linear + self.roofline.all_reduce_ns(run) + head
+        base = self.fixed_ns + parts + rows * self._sequence_ns
         self._bases[rows, tokens] = base
         return base
 

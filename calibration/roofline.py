@@ -37,6 +37,25 @@ class AttentionTerm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LinearTerm:
+    """Linear layers that run as one part: bound by reading their weights or by computing."""
+
+    read_ns: float
+    """Weights that every step reads."""
+    experts_read_ns: float
+    """Weights of all routed experts, of which a step reads those that its tokens chose."""
+    expert_share: float
+    compute_ns_per_token: float
+
+    def ns(self, tokens: int) -> float:
+        """A step with so many tokens."""
+        read = self.read_ns
+        if self.experts_read_ns:
+            read += self.experts_read_ns * (1.0 - (1.0 - self.expert_share) ** tokens)
+        return max(read, self.compute_ns_per_token * tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Roofline:
     """A model on a GPU, ready to be asked; all times in nanoseconds."""
 
@@ -52,9 +71,13 @@ class Roofline:
 
     def linear_ns(self, tokens: int) -> float:
         """All linear layers but the LM head, and the elementwise kernels, for so many tokens."""
+        total = sum(term.ns(tokens) for term in self.linear_terms())
+        return total + tokens * self.elementwise_ns() + self.all_reduce_ns(tokens)
+
+    def linear_terms(self) -> tuple[LinearTerm, ...]:
+        """One term for each part that runs on its own."""
         parts = [("attention",), ("mlp", "shared_experts", "router", "norms"), ("experts",)]
-        total = sum(self._part_ns(roles, tokens) for roles in parts)
-        return total + tokens * self._elementwise_ns() + self.all_reduce_ns(tokens)
+        return tuple(self._linear_term(roles) for roles in parts)
 
     def head_ns(self, rows: int) -> float:
         """LM head and sampling for so many rows of logits."""
@@ -104,22 +127,23 @@ class Roofline:
             * sum(group.num_layers for group in self.model.layers)
         )
 
-    def _part_ns(self, roles: tuple[str, ...], tokens: int) -> float:
+    def _linear_term(self, roles: tuple[str, ...]) -> LinearTerm:
         groups = [group for group in self.model.weights if group.role in roles]
-        read = sum(self._bytes_read(group, tokens) for group in groups)
-        compute = sum(
-            2 * tokens * self._parameters_used(group) / self._flops(group.bits_per_parameter)
+        per_byte = NS_PER_S / self._bandwidth(self.efficiency.weight_read)
+        sizes = {True: 0.0, False: 0.0}
+        for group in groups:
+            sizes[group.role == "experts"] += group.bytes_per_gpu(self.tensor_parallel_size)
+        compute_s = sum(
+            2 * self._parameters_used(group) / self._flops(group.bits_per_parameter)
             for group in groups
         )
-        eta = self.efficiency
-        compute_s = compute / eta.gemm / self.tensor_parallel_size
-        return NS_PER_S * max(read / self._bandwidth(eta.weight_read), compute_s)
-
-    def _bytes_read(self, group: WeightGroup, tokens: int) -> float:
-        size = group.bytes_per_gpu(self.tensor_parallel_size)
-        if group.role != "experts":
-            return size
-        return size * (1.0 - (1.0 - self.model.expert_share) ** tokens)
+        per_token_s = compute_s / self.efficiency.gemm / self.tensor_parallel_size
+        return LinearTerm(
+            read_ns=sizes[False] * per_byte,
+            experts_read_ns=sizes[True] * per_byte,
+            expert_share=self.model.expert_share,
+            compute_ns_per_token=NS_PER_S * per_token_s,
+        )
 
     def _parameters_used(self, group: WeightGroup) -> float:
         share = self.model.expert_share if group.role == "experts" else 1.0
@@ -130,7 +154,7 @@ class Roofline:
         wide = self.gpu.flops_of("bf16") or 0.0
         return (self.gpu.flops_of("fp8") or wide) if 8 <= bits < 9 else wide
 
-    def _elementwise_ns(self) -> float:
+    def elementwise_ns(self) -> float:
         """Per token: residual and norms (8 h), rotary (q and k twice), activation (3 i)."""
         model, size = self.model, self.tensor_parallel_size
         width = model.intermediate_size or (

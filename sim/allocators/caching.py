@@ -189,7 +189,10 @@ class CachingAllocator(PagedAllocator):
         self._register(request, (request.known_at(step) - self._lag) // self.block_size)
 
     def learn(self, request: Request, tokens: int) -> None:
-        self._register(request, tokens // self.block_size)
+        if tokens > request.written_tokens:
+            request.written_tokens = tokens
+            if request.run_blocks < request.shared_blocks:
+                self._register(request, tokens // self.block_size)
 
     def may_admit_soon(self, request: Request) -> bool:
         if not self._num_writers:

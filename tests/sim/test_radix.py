@@ -487,6 +487,17 @@ def test_locked_hits_cost_nothing() -> None:
     assert not allocator.extend(again, 26)
 
 
+def test_hits_that_are_released_cost_their_slots() -> None:
+    holder, other, again = requests_of(columns((20, 5, -1, 0), (16, 5, -1, 0), (25, 5, 0, 20)))
+    allocator = radix(40)
+    prefill(allocator, holder, other)
+    assert not allocator.can_admit(again, 25, others_run=True), "5 beside the hits, 4 are free"
+    allocator.release(holder)
+    assert not allocator.can_admit(again, 25, others_run=True), "25 of 24"
+    again.known = 24
+    assert allocator.can_admit(again, 24, others_run=True)
+
+
 def test_a_preempted_request_leaves_what_it_had_inserted() -> None:
     one, other, big = requests_of(columns((30, 9, -1, 0), (10, 1, -1, 0), (35, 1, -1, 0)))
     allocator = radix(60)
@@ -526,6 +537,7 @@ def test_decoding_evicts_leaves_as_free_slots_run_out() -> None:
     allocator.check()
     assert (allocator.cached_tokens(first), allocator.cached_tokens(second)) == (0, 9)
     assert allocator.decode_steps(9, 50) == 4
+    assert allocator.num_evicted_blocks == 11
 
 
 def test_watermark_and_gate() -> None:
