@@ -77,13 +77,14 @@ class Recorder:
         span = line.span_ns(num_steps)
         usage = moment.usage
         held, internal = usage.held * span, usage.internal * span
-        cached, tokens = usage.cached * span, moment.tokens * span
+        cached, shared, tokens = usage.cached * span, usage.shared * span, moment.tokens * span
         for growth in growths:
             left = span - line.span_ns(growth.offset)
             held += growth.slots * left
             internal += growth.internal * left
             cached -= growth.evicted * left
-            tokens -= growth.dead * left
+            shared += growth.shared * left
+            tokens -= (growth.dead + growth.shared) * left
         pairs = num_steps * (num_steps - 1) // 2
         spread = first * pairs + slope * (pairs * (2 * num_steps - 1) / 3)
         self.num_steps += num_steps
@@ -103,6 +104,6 @@ class Recorder:
                 internal,
                 usage.external * span,
                 cached,
-                usage.shared * span,
+                shared,
             )
         )

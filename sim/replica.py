@@ -119,7 +119,8 @@ class Replica:
 
     def _serve(self) -> Generator[Event, Any, None]:
         while not self._stuck:
-            self._drop_cancelled()
+            if self._gone:
+                self._drop_cancelled()
             if not self.scheduler.has_work():
                 yield self._sleep()
                 continue

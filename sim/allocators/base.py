@@ -41,6 +41,7 @@ class Growth(NamedTuple):
     evicted: int = 0
     """Slots that held cached KV until now, less those that hold it from now on."""
     dead: int = 0
+    shared: int = 0
 
 
 class Allocator(ABC):
@@ -119,7 +120,7 @@ class Allocator(ABC):
         return False
 
     def needers(self, step: int) -> list[Request]:
-        """Decoding requests, in running order, that may need memory at this step."""
+        """Decoding requests, in running order, that may need memory or write a full block."""
         return sorted(self.decoders, key=lambda request: request.sequence)
 
     def decode_steps(self, step: int, limit: int) -> int:

@@ -205,6 +205,13 @@ class CachingAllocator(PagedAllocator):
             and any(edge in writer.path for writers in self._writers for writer in writers)
         )
 
+    def needers(self, step: int) -> list[Request]:
+        full = self._writers[step % self.block_size]
+        if not full:
+            return super().needers(step)
+        members = {**self._due[step % self.block_size], **full}  # the walk registers theirs, too
+        return sorted(members, key=lambda request: request.sequence)
+
     def decode(self, step: int, steps: int) -> list[Growth]:
         growths = super().decode(step, steps)
         if self._num_writers:

@@ -257,6 +257,7 @@ class GroupedAllocator(Allocator):
                         after.internal - before.internal,
                         before.cached - after.cached,
                         after.dead - before.dead,
+                        after.shared - before.shared,
                     )
                 )
         return growths

@@ -146,7 +146,7 @@ class PagedAllocator(Allocator):
             if members:
                 internal, count, cached = 0, len(members), self.num_cached
                 taken = self._pop(count)
-                for request, block in zip(members, taken, strict=True):
+                for request, block in zip(members, taken):  # noqa: B905  as many as members
                     blocks = request.blocks
                     blocks.append(block)
                     if len(blocks) == request.final_blocks:

@@ -158,9 +158,11 @@ class Scheduler(ABC):
         if batch.prefills or not batch.num_decodes or self._held_back or self.could_admit():
             return False
         seats_left = len(batch.requests) < self.limits.seats
-        return not (
-            self.waiting and seats_left and self.allocator.may_admit_soon(self.waiting.head())
-        )
+        return not (self.waiting and seats_left and self._may_change(self.waiting.head()))
+
+    def _may_change(self, head: Request) -> bool:
+        """Whether what keeps the head waiting may change while others merely decode."""
+        return self.allocator.may_admit_soon(head)
 
     def after_run(self, steps: int) -> None:  # noqa: B027  most schedulers keep no count
         """So many steps were run in which everybody decoded."""

@@ -36,6 +36,11 @@ class VllmScheduler(Scheduler):
             return False
         return super().only_decodes()
 
+    def _may_change(self, head: Request) -> bool:
+        # whole prompts: what is cached decides whether the rest fits the budget, and may be evicted
+        whole = not self.limits.enable_chunked_prefill and self.allocator.cached_tokens(head) > 0
+        return whole or super()._may_change(head)
+
     def after_run(self, steps: int) -> None:
         self._backlog = False  # nothing waits in such a run where it matters
         self._steps_since_prefill += steps

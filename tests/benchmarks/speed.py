@@ -5,7 +5,7 @@
 Without a trace it draws 19,366 requests with the lengths of the Azure conversation trace. The case
 is the one that other simulators were timed on: Llama-2-7B on an A100, 7,424 blocks of 16 tokens, at
 most 128 requests and 4,096 tokens a step. Each row is the best of five runs in its own process.
-A trace with prefix ids (the Mooncake conversation trace) is run once more, with blocks of 16 tokens.
+A trace with prefix ids (the Mooncake conversation trace) is run once more, with blocks of 16.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,10 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kvsim.sim.deployment import Deployment
 from kvsim.sim.result import CANCELLED, FINISHED, REJECTED, Result
 from kvsim.sim.simulation import simulate
 from kvsim.sim.summary import CATEGORIES, summarise
-from support.workloads import ALLOCATORS, COSTS, SCHEDULERS, deployments, traces
+from support.workloads import (
+    ALLOCATORS,
+    COSTS,
+    SCHEDULERS,
+    Columns,
+    deployments,
+    traces,
+)
 
 MATRIX = [
     pytest.param(allocator, scheduler, id=f"{'-'.join(allocator)}-{scheduler}")
@@ -121,3 +130,74 @@ def test_same_input_same_summary(data: st.DataObject) -> None:
         for _ in range(2)
     )
     assert first == second
+
+
+def _alike(prompts: list[int], outputs: list[int], prefixes: dict[int, tuple[int, int]]) -> Columns:
+    """Requests that begin alike: ``prefixes`` maps a row to (row, tokens)."""
+    rows = [prefixes.get(row, (-1, 0)) for row in range(len(prompts))]
+    return Columns(
+        arrival_s=np.zeros(len(prompts)),
+        prompt_tokens=np.array(prompts),
+        output_tokens=np.array(outputs),
+        prefix_row=np.array([row for row, _ in rows]),
+        prefix_tokens=np.array([tokens for _, tokens in rows]),
+    )
+
+
+def test_a_full_block_is_found_though_memory_is_short() -> None:
+    """The one who fills a block needs no memory in a step in which others preempt."""
+    prompts = [1, 1, 1, 1, 1, 42, 1, 1, 1, 9, 75, 17, 49, *[1] * 6]
+    outputs = [1, 1, 1, 1, 1, 7, 1, 1, 1, 26, 24, 24, *[1] * 7]
+    trace = _alike(prompts, outputs, {10: (5, 48), 12: (9, 32)})
+    parent, delay_s = np.full(19, -1), np.full(19, np.nan)
+    parent[12:15], delay_s[12:15] = 0, (1.0, 0.0, 0.0)
+    arrival_s = np.array([*[0.0] * 9, 0.9, 0.9, 0.9, *[np.nan] * 3, *[0.9] * 4])
+    trace = replace(trace, arrival_s=arrival_s, parent=parent, delay_s=delay_s)
+    deployment = Deployment(
+        max_model_len=256,
+        max_num_seqs=64,
+        max_num_batched_tokens=130,
+        enable_prefix_caching=True,
+        enable_chunked_prefill=False,
+        long_prefill_token_threshold=16,
+        scheduler_reserve_full_isl=False,
+    )
+    _assert_law(trace, deployment, 14)
+
+
+@pytest.mark.parametrize("prefix_cache", ["hash", "radix"])
+@pytest.mark.parametrize("slots", [90, 95, 100, 105])
+def test_whole_prompts_wait_for_the_budget_once_their_beginning_is_gone(
+    prefix_cache: str, slots: int
+) -> None:
+    """Others evict what the head would find: then it is the budget that it does not fit."""
+    trace = _alike([20, 30, *[3] * 10, 60], [1, 1, *[40] * 10, 1], {12: (0, 20)})
+    trace = replace(trace, arrival_s=np.array([0.0, 0.1, *[0.2] * 10, 0.211]))
+    deployment = Deployment(
+        max_model_len=256,
+        max_num_seqs=64,
+        max_num_batched_tokens=60,
+        block_size=1,
+        enable_prefix_caching=True,
+        prefix_cache=prefix_cache,
+        enable_chunked_prefill=False,
+    )
+    macro, exact = _assert_law(trace, deployment, slots + 1)
+    blocked = [r.segments["blocked"] @ r.segments["duration_s"] for r in (macro, exact)]
+    assert blocked[0] == pytest.approx(blocked[1])
+
+
+def _assert_law(trace: Columns, deployment: Deployment, blocks: int) -> tuple[Result, Result]:
+    macro, exact = (
+        simulate(
+            trace,
+            deployment=deployment,
+            cost=COSTS["affine"],
+            num_gpu_blocks=blocks,
+            exact_steps=exact_steps,
+            check=True,
+        )
+        for exact_steps in (False, True)
+    )
+    _assert_equal(macro, exact)
+    return macro, exact

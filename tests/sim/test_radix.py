@@ -335,6 +335,24 @@ def test_hits_count_tokens_not_blocks(prefix_cache: str, hits: list[int]) -> Non
         assert result.requests["cached_tokens"].tolist() == hits
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_prompt_is_found_while_its_request_decodes(asynchronous: bool) -> None:
+    """The first arrives alone, is computed in chunks of 16 and decodes for longer than a second."""
+    trace = columns((40, 400, -1, 0), (40, 5, 0, 40))
+    deployment = Deployment(
+        max_model_len=512,
+        max_num_batched_tokens=16,
+        enable_prefix_caching=True,
+        prefix_cache="radix",
+        async_scheduling=asynchronous,
+    )
+    result = simulate(
+        trace, deployment=deployment, cost=COSTS["affine"], num_gpu_blocks=50, check=True
+    )
+    assert result.requests["cached_tokens"].tolist() == [0, 39]
+    assert result.requests["finish_s"][0] > result.requests["scheduled_s"][1]
+
+
 def test_a_prompt_is_found_when_its_step_has_ended() -> None:
     one, two = requests_of(columns((20, 5, -1, 0), (20, 5, 0, 20)))
     allocator = radix(100)
