@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from simpy import Event
 
-from ..calibration.step_cost import Batch, Line
+from ..calibration.step_cost import Batch
 from .allocators import Growth
 from .clock import StepEnd
 from .recorder import Moment
@@ -87,13 +87,7 @@ class AsyncReplica(Replica):
             self._in_step = True
             yield StepEnd(self.env, duration)
             self._in_step = False
-            self.recorder.record(
-                start_ns=start,
-                line=Line(duration, 0.0, 1),
-                num_steps=1,
-                num_decodes=num_decodes,
-                moment=moment,
-            )
+            self.recorder.record_step(start, duration, num_decodes, moment)
         left = self._leave(self.scheduler.retire(ended))
         if self._check:
             self.allocator.check()

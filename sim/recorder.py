@@ -61,6 +61,33 @@ class Recorder:
         """Inter-token times across a preemption or a step that left the request out."""
         self.num_steps = 0
 
+    def record_step(
+        self, start_ns: float, duration_ns: float, num_decodes: int, moment: Moment
+    ) -> None:
+        """Record a single step: :meth:`record` of a line of one step."""
+        num_running, num_waiting, blocked, tokens, usage = moment
+        held, internal, external, cached, shared, _ = usage
+        self.num_steps += 1
+        self.segments.append(
+            Segment(
+                start_ns,
+                duration_ns,
+                duration_ns,
+                0.0,
+                1,
+                num_decodes,
+                num_running,
+                num_waiting,
+                blocked,
+                tokens * duration_ns,
+                held * duration_ns,
+                internal * duration_ns,
+                external * duration_ns,
+                cached * duration_ns,
+                shared * duration_ns,
+            )
+        )
+
     def record(
         self,
         *,

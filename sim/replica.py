@@ -186,21 +186,12 @@ class Replica:
         self._in_step = True
         yield StepEnd(env, duration)
         self._in_step = False
-        self._record(start, duration, step, moment)
+        num_decodes = self.batch.num_decodes - len(step.held_back) - len(step.resumed)
+        self.recorder.record_step(start, duration, num_decodes, moment)
         left = self._leave(self.scheduler.retire(self._advance(step, env.now)))
         if self._check:
             self.allocator.check()
         self._log(start, duration, shape, step, moment, evicted, left)
-
-    def _record(self, start_ns: float, duration_ns: float, step: Step, moment: Moment) -> None:
-        """Record a single step before it has advanced the batch."""
-        self.recorder.record(
-            start_ns=start_ns,
-            line=Line(duration_ns, 0.0, 1),
-            num_steps=1,
-            num_decodes=self.batch.num_decodes - len(step.held_back) - len(step.resumed),
-            moment=moment,
-        )
 
     def _drop_cancelled(self) -> bool:
         """Requests whose client has gone leave; whether there were any."""
@@ -276,6 +267,9 @@ class Replica:
     def _advance(self, step: Step, end_ns: float) -> list[Request]:
         """A single step's tokens are there, or will be at ``end_ns``; returns who then ends."""
         batch, allocator = self.batch, self.allocator
+        if not (step.chunks or step.held_back or step.resumed):
+            batch.step += 1
+            return batch.ended() if batch.next_end() == batch.step else []
         for request in step.held_back:
             if not request.cancelled:
                 allocator.stop_decoding(request)

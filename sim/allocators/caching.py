@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from ..content import Segment
 from ..request import Request
-from .base import Growth, Usage
+from .base import Usage
 from .paged import PagedAllocator
 
 
@@ -107,7 +107,6 @@ class CachingAllocator(PagedAllocator):
         self._shared_blocks = 0
         self._writers: list[dict[Request, None]] = [{} for _ in range(block_size)]
         """Decoding where somebody else's path leads, by the step at which a block is full."""
-        self._num_writers = 0
         self._changes = 0
         self._memo: _Hit = _MISS
         self._memo_of: tuple[Request | None, int, int] = (None, 0, 0)
@@ -212,14 +211,11 @@ class CachingAllocator(PagedAllocator):
         members = {**self._due[step % self.block_size], **full}  # the walk registers theirs, too
         return sorted(members, key=lambda request: request.sequence)
 
-    def decode(self, step: int, steps: int) -> list[Growth]:
-        growths = super().decode(step, steps)
-        if self._num_writers:
-            for offset in range(max(0, steps - self.block_size), steps):
-                for request in self._writers[(step + offset) % self.block_size]:
-                    full = (request.base + step + offset - self._lag) // self.block_size
-                    self._register(request, full)
-        return growths
+    def _write_full(self, step: int, steps: int) -> None:
+        for offset in range(max(0, steps - self.block_size), steps):
+            for request in self._writers[(step + offset) % self.block_size]:
+                full = (request.base + step + offset - self._lag) // self.block_size
+                self._register(request, full)
 
     def reset(self) -> bool:
         """Forget all contents; False, and nothing happens, while a request holds blocks."""
@@ -370,26 +366,29 @@ class CachingAllocator(PagedAllocator):
 
     def _pop(self, count: int) -> list[int]:
         free = self.free
-        taken = free[: -count - 1 : -1]  # the last ones, from the back
-        del free[-count:]
-        need = count - len(taken)
-        if need:
-            self._changes += 1
-            self.num_cached -= need
-            self.num_evicted_blocks += need
-        while need:
+        need = count - len(free)
+        if need <= 0:
+            taken = free[: -count - 1 : -1]  # the last ones, from the back
+            del free[-count:]
+            return taken
+        taken = free[::-1]
+        free.clear()
+        self._changes += 1
+        self.num_cached -= need
+        self.num_evicted_blocks += need
+        while True:
             run = self._queue.after
             ids = run.ids
-            if len(ids) <= need:
-                ids.reverse()
-                taken += ids
-                need -= len(ids)
-                self._drop(run)
-            else:
+            if len(ids) > need:
                 taken += ids[: -need - 1 : -1]
                 del ids[-need:]
-                need = 0
-        return taken
+                return taken
+            ids.reverse()
+            taken += ids
+            need -= len(ids)
+            self._drop(run)
+            if not need:
+                return taken
 
     def _drop(self, run: Run) -> None:
         run.unlink()

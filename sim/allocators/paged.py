@@ -63,6 +63,8 @@ class PagedAllocator(Allocator):
         self._due: list[dict[Request, None]] = [{} for _ in range(block_size)]
         self._internal_slots = 0
         self._num_decoders = 0
+        self._num_writers = 0
+        """Decoding requests whose full blocks somebody else may be waiting for."""
 
     @property
     def num_free(self) -> int:
@@ -127,6 +129,8 @@ class PagedAllocator(Allocator):
 
     def decode_steps(self, step: int, limit: int) -> int:
         free = self.num_free
+        if limit == 1:
+            return int(len(self._due[step % self.block_size]) <= free)
         if self._num_decoders * (limit // self.block_size + 1) <= free:
             return limit
         rounds, left = divmod(free, self._num_decoders)
@@ -154,7 +158,12 @@ class PagedAllocator(Allocator):
                 self._internal_slots += internal
                 evicted = (cached - self.num_cached) * block_size
                 growths.append(Growth(offset, count * block_size, internal, evicted))
+        if self._num_writers:
+            self._write_full(step, steps)
         return growths
+
+    def _write_full(self, step: int, steps: int) -> None:
+        """Blocks of the writers that so many steps have filled can be found."""
 
     def check(self) -> None:
         owned = [block for request in self._holders for block in request.blocks]

@@ -225,7 +225,7 @@ class Scheduler(ABC):
             return list(batch.prefills)
         if allocator.decode_steps(batch.step, 1):
             allocator.decode(batch.step, 1)
-            return list(batch.prefills)
+            return list(batch.prefills) if batch.prefills else []
         return [*allocator.needers(batch.step), *batch.prefills]
 
     def _make_room(self, request: Request, tokens: int, step: Step, now_ns: float) -> bool:

@@ -47,11 +47,11 @@ class VllmScheduler(Scheduler):
 
     def schedule(self, now_ns: float) -> Step:
         step = self._new_step()
-        queued = len(self.batch.requests) + len(self.waiting)
+        cap = self._cap(len(self.batch.requests) + len(self.waiting))
         held = self._is_held()
-        budget = self._run_running(step, now_ns, cap=self._cap(queued), held=held)
+        budget = self._run_running(step, now_ns, cap=cap, held=held)
         if not step.preempted:
-            self._admit(step, budget, now_ns, cap=self._cap(queued), held=held)
+            self._admit(step, budget, now_ns, cap=cap, held=held)
             if not held:
                 self._backlog = bool(self.waiting)
         if step.chunks:
@@ -113,7 +113,7 @@ class VllmScheduler(Scheduler):
 
     def _admit(self, step: Step, budget: int, now_ns: float, *, cap: int, held: bool) -> None:
         self.blocked = False
-        while True:
+        while self.waiting and budget > 0:
             tokens, cached = self._head_tokens(budget, cap)
             if not tokens:
                 return
