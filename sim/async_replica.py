@@ -30,8 +30,13 @@ class _Ready(NamedTuple):
     step: Step
     shape: Batch
     num_tokens: int
-    moment: Moment
+    moment: Moment | None
+    """Where a log is kept."""
     num_evicted_blocks: int
+
+
+_NOTHING_ELSE = Step()
+"""A step in which everybody decodes."""
 
 
 class AsyncReplica(Replica):
@@ -81,8 +86,11 @@ class AsyncReplica(Replica):
             tokens += sum(following.step.hits.values())
         if following.step.preempted:
             tokens -= sum(request.lost_tokens for request in following.step.preempted)
-        num_running, num_waiting, blocked, _, usage = following.moment
-        moment = Moment(num_running, num_waiting, blocked, self._slots(tokens, usage), usage)
+        scheduler = self.scheduler
+        usage = self.allocator.usage(blocked=scheduler.blocked)
+        slots = self._slots(tokens, usage)
+        num_waiting = len(scheduler.waiting)
+        moment = Moment(len(batch.requests), num_waiting, scheduler.blocked, slots, usage)
         if not empty:
             self._in_step = True
             yield StepEnd(self.env, duration)
@@ -91,9 +99,10 @@ class AsyncReplica(Replica):
         left = self._leave(self.scheduler.retire(ended))
         if self._check:
             self.allocator.check()
-        evicted, scheduled_ns = current.num_evicted_blocks, current.scheduled_ns
-        shape, moment = current.shape, current.moment
-        self._log(start, duration, shape, step, moment, evicted, left, scheduled_ns)
+        if current.moment is not None:
+            evicted, scheduled_ns = current.num_evicted_blocks, current.scheduled_ns
+            shape, moment = current.shape, current.moment
+            self._log(start, duration, shape, step, moment, evicted, left, scheduled_ns)
         self._ready = following
         if following.num_tokens:
             return
@@ -107,11 +116,29 @@ class AsyncReplica(Replica):
 
     def _schedule(self, *, last_token_ns: float) -> _Ready:
         """Decide the next batch; the tokens of the one before arrive at ``last_token_ns``."""
-        now = self.env.now
-        self.scheduler.last_token_ns = last_token_ns
-        step = self.scheduler.schedule(now)
-        shape, evicted = self.scheduler.shape(step), self.allocator.num_evicted_blocks
-        return _Ready(now, step, shape, shape.num_tokens, self._moment(), evicted)
+        now, scheduler, batch = self.env.now, self.scheduler, self.batch
+        scheduler.last_token_ns = last_token_ns
+        if self._just_decodes():
+            self.allocator.decode(batch.step, 1)
+            scheduler.after_run(1)
+            step, shape = _NOTHING_ELSE, Batch(batch.num_decodes, batch.context_tokens)
+        else:
+            step = scheduler.schedule(now)
+            shape = scheduler.shape(step)
+        moment = None if self._log_step is None else self._moment()
+        evicted = self.allocator.num_evicted_blocks
+        return _Ready(now, step, shape, shape.num_tokens, moment, evicted)
+
+    def _just_decodes(self) -> bool:
+        """Whether scheduling comes to one more token for all, seen without asking one by one."""
+        scheduler, batch = self.scheduler, self.batch
+        full = not scheduler.waiting or len(batch.requests) >= scheduler.limits.seats
+        return (
+            full
+            and not self._exact
+            and scheduler.only_decodes()
+            and self.allocator.decode_steps(batch.step, 1) == 1
+        )
 
     def _park(self, ended: list[Request]) -> None:
         """Their last token is on its way."""
