@@ -114,10 +114,21 @@ def _configuration(plan: Plan) -> dict[str, str]:
         "max_num_seqs": words.count(flags.max_num_seqs),
         "max_num_batched_tokens": words.count(flags.max_num_batched_tokens),
         "scheduler": flags.scheduler,
+        "prefix caching": _caching(plan),
+        "asynchronous scheduling": "on" if flags.async_scheduling else "off",
         "trace": f"{plan.origin}, {words.count(len(plan.trace))} requests",
         "arrivals": plan.arrivals,
         "price": _price(plan.gpu),
     }
+
+
+def _caching(plan: Plan) -> str:
+    """Which cache, and what it found over the trace."""
+    flags, summary = plan.chosen.server.deployment, plan.chosen.summary
+    if not flags.enable_prefix_caching:
+        return "off"
+    found = words.share(summary.prefix_hit_ratio)
+    return f"{flags.prefix_cache}, {found} of the prompt tokens found"
 
 
 def _price(gpu: GPUSpec) -> str:

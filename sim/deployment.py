@@ -112,8 +112,10 @@ class Deployment:
     @property
     def title(self) -> str:
         """What tells this deployment's memory management from another's."""
-        how = f"-{self.reservation} ({self.placement})" if self.allocator == "contiguous" else ""
-        return f"{self.allocator}{how}"
+        if self.allocator == "contiguous":
+            return f"{self.allocator}-{self.reservation} ({self.placement})"
+        by_token = self.enable_prefix_caching and self.prefix_cache == "radix"
+        return f"{self.allocator} (radix)" if by_token else self.allocator
 
     def to_json(self) -> dict[str, object]:
         """All flags, by name."""

@@ -51,8 +51,8 @@ def pool_shares(plan: Plan) -> Picture:
         caption="Time-weighted shares of the KV pool while requests never run out. Token states "
         "are slots that hold KV now; reserved slots will be filled later by the same request; "
         "internal waste is allocated and never filled; external waste is unallocated but unusable "
-        "(holes, power-of-two rounding); free space is left where seats or tokens bind. More "
-        "of the first is better.",
+        "(holes, power-of-two rounding); cached is held by nobody, kept for prompts that begin "
+        "alike; free space is left where seats or tokens bind. More of the first is better.",
         alt="Shares of the KV pool: "
         + "; ".join(
             f"{heading}, {_words(title, parts)}"
