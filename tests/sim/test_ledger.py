@@ -132,7 +132,9 @@ class _Churn:
         left = [request.total_tokens - request.known_at(self.step) for request in decoding]
         if not decoding or min(left) < 1:
             return False
-        steps = self.allocator.decode_steps(self.step, self.draw.randint(1, min(left)))
+        # a run longer than a step may fill a block and leave its chunk: the shadow would miss it
+        most = 1 if self.mode == "chunked" else self.draw.randint(1, min(left))
+        steps = self.allocator.decode_steps(self.step, most)
         if not steps:
             return False
         self.allocator.decode(self.step, steps)
