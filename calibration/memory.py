@@ -254,6 +254,12 @@ def _notes(
             f"block_size(={server.block_size}) becomes {blocks.scheduler_block_size}: layers of "
             "different kinds share pages."
         )
+    if any(group.window_tokens is not None for group in blocks.groups):
+        notes.append(
+            "Requests of a length are counted as the engine admits them: each window group with "
+            f"{server.max_in_flight_tokens} tokens in flight beside its window; once admitted they "
+            "need less, so more may run at once (kvsim simulate)."
+        )
     over = available + sum(line.bytes for line in lines) - server.gpu.total_memory_bytes
     if over > 0:
         notes.append(f"The KV pool as given takes {over / GIB:.1f} GiB more than the GPU has.")

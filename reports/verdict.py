@@ -11,6 +11,9 @@ if TYPE_CHECKING:  # the values are only read: a table needs no simulator to be 
     from ..sim.plan import Advantage, Candidate, Plan
 
 
+_LITTLE = 0.01
+
+
 def headline(plan: Plan) -> list[str]:
     """The first lines of a plan: the defaults used, then the answer."""
     return [*setting(plan), "", *answer(plan)]
@@ -28,7 +31,7 @@ def setting(plan: Plan) -> list[str]:
         f"Scheduler {flags.scheduler}, max_num_seqs {flags.max_num_seqs}, max_num_batched_tokens "
         f"{flags.max_num_batched_tokens}, max_model_len {flags.max_model_len} "
         f"({plan.chosen.server.max_model_len_from}), prefix caching "
-        f"{on_off[flags.enable_prefix_caching]}, asynchronous scheduling "
+        f"{flags.caching}, asynchronous scheduling "
         f"{on_off[flags.async_scheduling]}.",
         f"Trace: {plan.origin}, {words.count(len(plan.trace))} requests{_skipped(plan)}; arrivals: "
         f"{plan.arrivals}.",
@@ -110,9 +113,12 @@ def _memory(candidate: Candidate) -> str:
 
 def _below_saturation(plan: Plan) -> str:
     """Why the ratios over a trace that fills no allocator are all 1."""
-    if all(one.summary.mean_waiting < 1 for one in plan.candidates):
-        return " (below saturation, every allocator runs the same requests)"
-    return ""
+    if not all(one.summary.mean_waiting < 1 for one in plan.candidates):
+        return ""
+    if plan.chosen.summary.prefix_hit_ratio > _LITTLE:
+        found = words.share(plan.chosen.summary.prefix_hit_ratio)
+        return f" (below saturation; the paged server finds {found} of the prompt tokens cached)"
+    return " (below saturation, every allocator runs the same requests)"
 
 
 def _rejections(plan: Plan) -> list[str]:

@@ -49,7 +49,7 @@ class AsyncReplica(Replica):
             cancelled = bool(self._gone) and self._drop_cancelled()
             if self._ready is None:
                 if not self.scheduler.has_work():
-                    yield self._sleep()
+                    yield from self._idle_away()
                     continue
                 self._ready = self._schedule(last_token_ns=self.env.now)
             steps = 0 if cancelled else self._steps_ahead()

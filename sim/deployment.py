@@ -86,7 +86,12 @@ class Deployment:
                 f"{self.allocator} and {self.scheduler}."
             )
         if self.enable_prefix_caching and self.prefix_cache == "radix" and self.kv_groups:
-            raise ValueError("prefix_cache(=radix) needs layers that all keep every token.")
+            raise ValueError(
+                "prefix_cache(=radix) needs layers that all keep every token: switch the hybrid "
+                "KV-cache manager off (--disable-hybrid-kv-cache-manager)."
+            )
+        if self.prefix_cache == "radix" and not self.enable_prefix_caching:
+            raise ValueError("prefix_cache(=radix) needs enable_prefix_caching, which is off.")
         if self.async_scheduling and self.scheduler != "vllm":
             raise ValueError(f"async_scheduling(=True) needs scheduler vllm, not {self.scheduler}.")
         self.limits  # noqa: B018  checks its own fields
@@ -108,6 +113,11 @@ class Deployment:
     def max_in_flight_tokens(self) -> int:
         """Scheduled tokens that may not be processed yet."""
         return self.max_num_batched_tokens * (2 if self.async_scheduling else 1)
+
+    @property
+    def caching(self) -> str:
+        """The prefix cache in a word."""
+        return self.prefix_cache if self.enable_prefix_caching else "off"
 
     @property
     def title(self) -> str:

@@ -31,6 +31,6 @@ def ignored(
             "Static batching: TTFT is when the first token is computed; the answer returns with "
             "its batch."
         )
-    if concurrency is not None and trace.parent is not None and (trace.parent >= 0).any():
-        notes.append("In a closed loop the clients take turns of sessions as they come.")
+    if concurrency is not None and trace.follows_parent.any():
+        notes.append("In a closed loop each client plays one session after another.")
     return tuple(notes)

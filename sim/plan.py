@@ -274,13 +274,19 @@ def _advantage(chosen: Candidate, baseline: Candidate) -> Advantage:
 
 
 def _caveats(*candidates: Candidate) -> list[str]:
-    """Requests that were never served; backlogs too short for their figure to be the truth."""
-    unfinished = [
+    """What only one could share, what was never served, which backlog was too short."""
+    notes = [
+        f"{one.title} finds {100 * one.summary.prefix_hit_ratio:.1f} % of the prompt tokens in its "
+        "prefix cache; contiguous allocation cannot share, so part of the difference is that."
+        for one in candidates
+        if one.summary.prefix_hit_tokens
+    ]
+    notes += [
         f"{one.title}: {one.summary.num_unfinished} requests of the trace were never served."
         for one in candidates
         if one.summary.num_unfinished
     ]
-    return unfinished + [
+    return notes + [
         f"Memory alone, {one.title}: at least {one.memory_backlog.mean_running:.0f} at once; the "
         "backlog ran dry before it filled the pool."
         for one in candidates

@@ -122,7 +122,7 @@ class Replica:
             if self._gone:
                 self._drop_cancelled()
             if not self.scheduler.has_work():
-                yield self._sleep()
+                yield from self._idle_away()
                 continue
             steps = self._steps_ahead()
             yield from self._run(steps) if steps else self._step()
@@ -200,6 +200,8 @@ class Replica:
             answered = request.finish_ns == request.finish_ns
             if not answered and self.scheduler.cancel(request):
                 request.cancelled = True
+                request.finish_ns = self.env.now
+                request.total_tokens = request.known
                 self._on_finish(request)
         return bool(gone)
 
@@ -252,6 +254,13 @@ class Replica:
         at = start_ns if scheduled_ns is None else scheduled_ns
         record = (at, start_ns, duration_ns, shape, step, moment, num_evicted_blocks, left, after)
         self._log_step(StepRecord(*record))
+
+    def _idle_away(self) -> Generator[Event, Any, None]:
+        """Nothing waits or runs; what is cached stays."""
+        start, cached = self.env.now, self.allocator.usage(blocked=False).cached
+        yield self._sleep()
+        if cached and self.env.now > start:
+            self.recorder.record_idle(start, self.env.now - start, cached)
 
     def _sleep(self) -> Event:
         self._idle = self.env.event()

@@ -28,14 +28,15 @@ class Result:
     ``first_token_s``, ``finish_s`` (NaN where it did not happen), ``waited_s`` in the queue,
     ``prompt_tokens``, ``output_tokens``, ``cached_tokens`` (of the prompt, found in the prefix
     cache when first admitted), ``num_preemptions``, ``wasted_tokens`` (computed again after
-    preemptions), ``status``, ``reject_reason``.
+    preemptions), ``status``, ``reject_reason``. Of a cancelled request
+    ``finish_s`` is when it left and ``output_tokens`` what it had by then.
 
     ``segments`` has a row per run of steps: ``start_s``, ``duration_s``, ``first_step_s`` and
     ``step_slope_s`` (step j of it lasts first + j * slope), ``num_steps``, ``num_decodes``,
     ``num_running``, ``num_waiting`` (at its start), ``blocked`` (the head of the queue waits for
     memory), and the mean slots of each kind over it: ``token_states``, ``reserved``, ``internal``,
     ``external``, ``cached`` (nobody's, but still of use to a later request), ``free``; beside them
-    ``saved``, the slots that sharing saves.
+    ``saved``, the slots that sharing saves. A row of no steps is a pause in which KV stays cached.
     """
 
     requests: Columns

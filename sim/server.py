@@ -47,6 +47,8 @@ class Server:
         return (
             f"Server: {self.model.name} on {self.gpu.name}{tensor}, {flags.title}, "
             f"{flags.scheduler} scheduler, {self.num_gpu_blocks} blocks of {flags.block_size}, "
+            f"prefix caching {flags.caching}, asynchronous scheduling "
+            f"{'on' if flags.async_scheduling else 'off'}, "
             f"max_num_seqs {flags.max_num_seqs}, max_num_batched_tokens "
             f"{flags.max_num_batched_tokens}, max_model_len {flags.max_model_len} "
             f"({self.max_model_len_from}); step times: {self.cost.source}"
@@ -219,7 +221,7 @@ def _without_caching(deployment: Deployment, flags: Mapping[str, object]) -> dic
     if scheduler != "vllm":
         off["async_scheduling"] = False
     if (flags.get("allocator", deployment.allocator), scheduler) != ("paged", "vllm"):
-        off["enable_prefix_caching"] = False
+        off |= {"enable_prefix_caching": False, "prefix_cache": "hash"}
     return {name: value for name, value in off.items() if name not in flags}
 
 
@@ -228,6 +230,8 @@ def _notes(model: ModelSpec, deployment: Deployment) -> tuple[str, ...]:
     if not windowed:
         return ()
     kinds = f"{model.name} has {' and '.join(windowed)} layers"
+    if deployment.allocator != "paged":
+        return (f"{kinds}; contiguous allocation keeps every token in every layer.",)
     if deployment.kv_groups:
         return (f"{kinds}; blocks behind the window are given back (hybrid KV-cache manager).",)
     return (

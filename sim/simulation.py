@@ -1,7 +1,8 @@
 """A trace through one server: the feeder of arrivals, the replica, the result.
 
 Arrivals come at the trace's times, or ``delay_s`` after the previous turn of a session has ended,
-or, with ``concurrency``, whenever one of so many clients is free (closed loop).
+or, with ``concurrency``, whenever one of so many clients is free (closed loop): a client takes the
+next session when the last turn of its own is answered.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ def simulate(
         cost: step times.
         num_gpu_blocks: blocks of the KV pool, the null block included; a contiguous allocator
             gets the same memory, ``num_gpu_blocks * block_size`` slots.
-        concurrency: closed loop with so many clients, each sending its next request when the
-            last one is answered; the trace's times are not used.
+        concurrency: closed loop with so many clients, each sending its next request, or
+            the first of its next session, when the last one is answered; the trace's times are not
+            used, the pauses within sessions are.
         exact_steps: one engine step at a time: slower, same result.
         check: verify the allocator's ledger at every event.
         tie_rank: order among requests of one priority and arrival time; by default the trace's.
@@ -151,28 +153,45 @@ class _Run:
         self._progress = progress
         self._replies: dict[int, Event] = {}
         self._turns: dict[int, list[tuple[Request, float]]] = {}
+        self._session: list[int] = []
+        """First turn of each request's session."""
+        self._turns_left: dict[int, int] = {}
 
     def open_loop(self) -> Result:
         """Arrivals at the trace's times; later turns of sessions after their previous turn."""
         arrival_s = self.trace.arrival_s
         assert arrival_s is not None, "simulate() has checked it"
         times_ns = np.round(np.asarray(arrival_s) * NS_PER_S)
-        parent, delay_s = self.trace.parent, self.trace.delay_s
-        roots = ~np.isnan(times_ns)
-        if parent is not None and delay_s is not None:
-            for child in np.flatnonzero(~roots):
-                turn = (self.requests[child], float(round(delay_s[child] * NS_PER_S)))
-                self._turns.setdefault(int(parent[child]), []).append(turn)
-        order = np.flatnonzero(roots)
+        if self.trace.delay_s is not None:
+            for row in range(len(self.requests)):
+                self._await_turn(row)
+        order = np.flatnonzero(~np.isnan(times_ns))
         self.env.process(self._feed(order.tolist(), times_ns[order].tolist()))
         return self._finish()
 
     def closed_loop(self, concurrency: int) -> Result:
-        """So many clients, each with one request under way."""
-        queue = iter(self.requests)
-        for _ in range(min(concurrency, len(self.requests))):
+        """So many clients, each playing one session after another; most are one request long."""
+        for row in range(len(self.requests)):
+            self._await_turn(row)
+        roots = [
+            request for request in self.requests if self._session[request.index] == request.index
+        ]
+        queue = iter(roots)
+        for _ in range(min(concurrency, len(roots))):
             self.env.process(self._client(queue))
         return self._finish()
+
+    def _await_turn(self, row: int) -> None:
+        """A later turn comes so long after the answer to the one before."""
+        parent, delay_s = self.trace.parent, self.trace.delay_s
+        root = row
+        if parent is not None and delay_s is not None and not np.isnan(delay_s[row]):
+            before = int(parent[row])
+            turn = (self.requests[row], float(round(delay_s[row] * NS_PER_S)))
+            self._turns.setdefault(before, []).append(turn)
+            root = self._session[before]
+        self._session.append(root)
+        self._turns_left[root] = self._turns_left.get(root, 0) + 1
 
     def _finish(self) -> Result:
         with _rare_garbage_collection():
@@ -189,7 +208,7 @@ class _Run:
     def _count_capped(self) -> int:
         asked = (self.trace.prompt_tokens + self.trace.output_tokens).tolist()
         return sum(
-            not request.reject_reason and request.total_tokens < tokens
+            not (request.reject_reason or request.cancelled) and request.total_tokens < tokens
             for request, tokens in zip(self.requests, asked, strict=True)
         )
 
@@ -226,10 +245,13 @@ class _Run:
         self._num_done += 1
         if self._progress is not None and self._num_done % _PROGRESS_EVERY == 0:
             self._progress(self._num_done)
-        if self._replies:
-            self._replies.pop(request.index).succeed()
         for turn, delay_ns in self._turns.pop(request.index, ()):
             self._in(delay_ns, partial(self._arrive, turn))
+        if self._replies:
+            root = self._session[request.index]
+            self._turns_left[root] -= 1
+            if not self._turns_left[root]:
+                self._replies.pop(root).succeed()
 
     def _in(self, delay_ns: float, act: Callable[[], None]) -> None:
         """Do something so much later, before anything else at that instant."""

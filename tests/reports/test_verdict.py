@@ -19,7 +19,7 @@ def test_headline_prints_the_defaults_first(plan: Plan) -> None:
         "synthetic sharegpt",
         "poisson at 6/s",
         "affine, given by the user",
-        "prefix caching on",
+        "prefix caching hash",
     ):
         assert word in text
 

@@ -174,6 +174,50 @@ def test_a_cancelled_request_gives_its_memory_back_at_once() -> None:
     assert (summary.num_cancelled, summary.num_finished, summary.num_unfinished) == (2, 1, 0)
 
 
+def test_a_cancelled_request_says_what_it_had() -> None:
+    trace = Trace(
+        name="impatient",
+        prompt_tokens=np.array([100]),
+        output_tokens=np.array([1000]),
+        arrival_s=np.array([0.0]),
+        cancel_s=np.array([1.0]),
+    )
+    result = cached(trace)
+    assert result.requests["finish_s"][0] == pytest.approx(1.0, abs=0.01)
+    assert 150 < result.requests["output_tokens"][0] < 210
+    assert result.num_length_capped == 0
+
+
+@pytest.mark.parametrize("prefix_cache", ["hash", "radix"])
+def test_what_is_cached_stays_cached_while_nobody_is_there(prefix_cache: str) -> None:
+    trace = trace_of([[1, 2], [1, 2]], [1024, 1024], [10, 10], size=512, gap_s=1000.0)
+    summary = summarise(cached(trace, blocks=129, prefix_cache=prefix_cache))
+    assert summary.prefix_hit_tokens >= 1008
+    assert summary.pool_share.cached == pytest.approx(0.5, abs=0.01)
+    assert summary.pool_share.free == pytest.approx(0.5, abs=0.01)
+    assert summary.effective_kv_utilisation > 0.4, "while anything runs"
+
+
+def test_a_client_plays_one_session_after_another() -> None:
+    """Two sessions of three turns and one client: turns in order, with their pauses."""
+    trace = Trace(
+        name="sessions",
+        prompt_tokens=np.full(6, 20),
+        output_tokens=np.full(6, 5),
+        arrival_s=np.array([0.0, 0.0, *[NAN] * 4]),
+        parent=np.array([-1, -1, 0, 1, 2, 3]),
+        delay_s=np.array([NAN, NAN, 2.0, 2.0, 2.0, 2.0]),
+    )
+    deployment = Deployment(max_model_len=1024)
+    result = simulate(
+        trace, deployment=deployment, cost=COST, num_gpu_blocks=100, concurrency=1, check=True
+    )
+    arrival_s, finish_s = result.requests["arrival_s"], result.requests["finish_s"]
+    for child, parent in ((2, 0), (4, 2), (3, 1), (5, 3)):
+        assert arrival_s[child] == pytest.approx(finish_s[parent] + 2.0)
+    assert arrival_s[1] == pytest.approx(finish_s[4]), "the next session begins"
+
+
 def test_hits_of_a_real_agent_run_on_two_servers(shared_file: Callable[[str], Path]) -> None:
     """Dynamo recorded its own hits, 75.6 % of the input, on two workers with a cache each."""
     path = shared_file("traces/dynamo/pi_request_trace.jsonl.gz")

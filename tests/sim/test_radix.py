@@ -591,8 +591,8 @@ def test_a_deployment_names_it() -> None:
     allocator = make_allocator(deployment, 11)
     assert isinstance(allocator, RadixAllocator)
     assert allocator.pool_slots == 160
-    plain = replace(deployment, enable_prefix_caching=False)
-    assert not isinstance(make_allocator(plain, 11), RadixAllocator)
+    with pytest.raises(ValueError, match="needs enable_prefix_caching"):
+        replace(deployment, enable_prefix_caching=False)
     with pytest.raises(ValueError, match=r"prefix_cache.*hash.*radix"):
         replace(deployment, prefix_cache="tree")
     window = KVGroup(
