@@ -10,7 +10,6 @@ A block is ``block_slots`` slots whatever its group; a token fills its share of 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import gcd, lcm
@@ -18,8 +17,8 @@ from math import gcd, lcm
 from ...calibration.kv_groups import KVGroup
 from ..request import Request
 from .base import Allocator, Growth, Usage
-
-NULL = 0
+from .block_pool import NULL, BlockPool
+from .paged import check_pool
 
 Tables = list[list[int]]
 """Per group the block ids of a request in order; 0 where the block is gone or was never needed."""
@@ -74,7 +73,7 @@ class GroupedAllocator(Allocator):
         asynchronous: the scheduler runs one step ahead.
 
     Raises:
-        ValueError: fewer than two blocks, no group, or a group of recurrent layers.
+        ValueError: as :class:`PagedAllocator`; no group, or a group of recurrent layers.
     """
 
     def __init__(
@@ -90,12 +89,9 @@ class GroupedAllocator(Allocator):
         asynchronous: bool = False,
     ) -> None:
         super().__init__()
-        if num_gpu_blocks < 2:
-            raise ValueError(
-                f"num_gpu_blocks(={num_gpu_blocks}) must be >= 2: block 0 is the null block."
-            )
         if not groups or any(group.kind == "recurrent" for group in groups):
             raise ValueError("groups must hold attention layers only, and at least one group.")
+        check_pool(num_gpu_blocks, min(group.block_size for group in groups), watermark)
         self.groups = tuple(_group(g, max_model_len, max_in_flight_tokens) for g in groups)
         self.num_gpu_blocks = num_gpu_blocks
         self.hash_block_size = gcd(*(group.block_size for group in self.groups))
@@ -106,7 +102,7 @@ class GroupedAllocator(Allocator):
         self.watermark_blocks = int(watermark * num_gpu_blocks)
         self.prefix_caching = prefix_caching
         self._lag = 1 if asynchronous else 0
-        self._pool = _Pool(num_gpu_blocks, len(self.groups))
+        self._pool = BlockPool(num_gpu_blocks, len(self.groups))
         self._tables: dict[Request, Tables] = {}
         self._registered: dict[Request, list[int]] = {}
         self._junctions: dict[Request, int] = {}
@@ -474,79 +470,6 @@ class GroupedAllocator(Allocator):
 
     def _each(self, step: int, period: int) -> Iterable[int]:
         return range(step % period, self.block_slots, period)
-
-
-class _Pool:
-    """Blocks: who holds them, which are free, what they hold."""
-
-    def __init__(self, num_blocks: int, num_groups: int) -> None:
-        self.free: OrderedDict[int, None] = OrderedDict.fromkeys(range(1, num_blocks))
-        self.refs = [0] * num_blocks
-        self.key_of: list[tuple[int, int] | None] = [None] * num_blocks
-        self.blocks_of: list[dict[int, list[int]]] = [{} for _ in range(num_groups)]
-        self.num_cached = self.num_shared = self.num_evicted = 0
-        self.changes = 0
-
-    def take(self, count: int) -> list[int]:
-        """Blocks from the front; one that holds a content loses it now."""
-        taken = []
-        for _ in range(count):
-            block, _ = self.free.popitem(last=False)
-            if (found := self.key_of[block]) is not None:
-                self._forget(block, *found)
-                self.num_evicted += 1
-                self.num_cached -= 1
-            self.refs[block] = 1
-            taken.append(block)
-        return taken
-
-    def touch(self, block: int) -> None:
-        """One more holder of a block with content."""
-        if self.refs[block]:
-            self.num_shared += 1
-        else:
-            del self.free[block]
-            self.num_cached -= 1
-        self.refs[block] += 1
-
-    def release(self, blocks: Iterable[int]) -> None:
-        """One holder less; those without content to the front, as a stack, the others behind."""
-        empty = []
-        for block in blocks:
-            if block == NULL:
-                continue
-            self.refs[block] -= 1
-            if self.refs[block]:
-                self.num_shared -= 1
-            elif self.key_of[block] is None:
-                empty.append(block)
-            else:
-                self.free[block] = None
-                self.num_cached += 1
-        for block in reversed(empty):
-            self.free[block] = None
-            self.free.move_to_end(block, last=False)
-
-    def register(self, block: int, group: int, key: int) -> None:
-        """A full block can be found; of several copies the first is."""
-        self.changes += 1
-        self.key_of[block] = (group, key)
-        self.blocks_of[group].setdefault(key, []).append(block)
-
-    def forget(self) -> None:
-        """No block holds a content any more."""
-        self.changes += 1
-        self.key_of = [None] * len(self.key_of)
-        self.blocks_of = [{} for _ in self.blocks_of]
-        self.num_cached = 0
-
-    def _forget(self, block: int, group: int, key: int) -> None:
-        self.changes += 1
-        self.key_of[block] = None
-        copies = self.blocks_of[group][key]
-        copies.remove(block)
-        if not copies:
-            del self.blocks_of[group][key]
 
 
 def _group(group: KVGroup, max_model_len: int, max_in_flight_tokens: int) -> _Group:

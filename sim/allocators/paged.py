@@ -18,6 +18,20 @@ MOST_BLOCKS = 1 << 26
 """Every block is an entry of the free list; a block of one token on eight GPUs is within this."""
 
 
+def check_pool(num_gpu_blocks: int, block_size: int, watermark: float) -> None:
+    """Raise ValueError where no pool can be made of these."""
+    if block_size < 1:
+        raise ValueError(f"block_size(={block_size}) must be > 0.")
+    if num_gpu_blocks < 2:
+        raise ValueError(
+            f"num_gpu_blocks(={num_gpu_blocks}) must be >= 2: block 0 is the null block."
+        )
+    if num_gpu_blocks > MOST_BLOCKS:
+        raise ValueError(f"num_gpu_blocks(={num_gpu_blocks}) must be <= {MOST_BLOCKS}.")
+    if not 0 <= watermark < 1:
+        raise ValueError(f"watermark(={watermark}) must be in [0, 1).")
+
+
 class PagedAllocator(Allocator):
     """Blocks of ``block_size`` tokens; ``num_gpu_blocks`` counts the null block.
 
@@ -40,16 +54,7 @@ class PagedAllocator(Allocator):
         reserve_full_isl: bool = True,
     ) -> None:
         super().__init__()
-        if block_size < 1:
-            raise ValueError(f"block_size(={block_size}) must be > 0.")
-        if num_gpu_blocks < 2:
-            raise ValueError(
-                f"num_gpu_blocks(={num_gpu_blocks}) must be >= 2: block 0 is the null block."
-            )
-        if num_gpu_blocks > MOST_BLOCKS:
-            raise ValueError(f"num_gpu_blocks(={num_gpu_blocks}) must be <= {MOST_BLOCKS}.")
-        if not 0 <= watermark < 1:
-            raise ValueError(f"watermark(={watermark}) must be in [0, 1).")
+        check_pool(num_gpu_blocks, block_size, watermark)
         self.block_size = block_size
         self.num_gpu_blocks = num_gpu_blocks
         self.pool_slots = (num_gpu_blocks - 1) * block_size

@@ -30,6 +30,7 @@ from itertools import pairwise
 from ..content import Segment
 from ..request import Request
 from .base import Allocator, Growth, Usage
+from .paged import check_pool
 
 _FEW_ENTRIES = 64
 
@@ -79,14 +80,7 @@ class RadixAllocator(Allocator):
         reserve_full_isl: bool = True,
     ) -> None:
         super().__init__()
-        if block_size < 1:
-            raise ValueError(f"block_size(={block_size}) must be > 0.")
-        if num_gpu_blocks < 2:
-            raise ValueError(
-                f"num_gpu_blocks(={num_gpu_blocks}) must be >= 2: block 0 is the null block."
-            )
-        if not 0 <= watermark < 1:
-            raise ValueError(f"watermark(={watermark}) must be in [0, 1).")
+        check_pool(num_gpu_blocks, block_size, watermark)
         self.pool_slots = (num_gpu_blocks - 1) * block_size
         self.reserve_full_isl = reserve_full_isl
         self.watermark_slots = int(watermark * self.pool_slots)
