@@ -207,8 +207,12 @@ def engine_options(
     scheduler: Annotated[str, _option(_ENGINE, "vllm, orca or static.")] = "vllm",
     step_cost: Annotated[
         str,
-        _option(_ENGINE, "datasheet, or affine:BASE_S,PER_SCHEDULED_TOKEN_S,PER_CONTEXT_TOKEN_S."),
-    ] = "datasheet",
+        _option(
+            _ENGINE,
+            "auto (silicon where the card has measured tables, else datasheet), silicon, "
+            "datasheet, or affine:BASE_S,PER_SCHEDULED_TOKEN_S,PER_CONTEXT_TOKEN_S.",
+        ),
+    ] = "auto",
     enable_prefix_caching: Annotated[
         bool | None, _option(_ENGINE, "Share the KV of equal beginnings (vLLM's default: on).")
     ] = None,

@@ -1,4 +1,8 @@
-"""Step-cost sources by name: ``datasheet``, or ``affine:`` and its three coefficients."""
+"""Step-cost sources by name.
+
+``auto`` is the best there is for the card: ``silicon`` (measured operators) where it has tables,
+else ``datasheet`` (roofline). ``affine:`` takes three coefficients.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,47 @@ def _datasheet(arguments: str, **deployment: object) -> StepCost:
     return DatasheetCost.of(**deployment)  # type: ignore[arg-type]  # forwarded from step_cost
 
 
+def _silicon(arguments: str, **deployment: object) -> StepCost:
+    from .silicon import SiliconCost
+    from .silicon.systems import why_not
+
+    if arguments:
+        raise ValueError(f"step_cost(='silicon:{arguments}') takes no arguments.")
+    gpu = deployment["gpu"]
+    assert isinstance(gpu, GPUSpec)
+    if missing := why_not(gpu):
+        raise ValueError(f"step_cost(='silicon') cannot be had: {missing}; take datasheet.")
+    return SiliconCost.of(**deployment)  # type: ignore[arg-type]  # forwarded from step_cost
+
+
+def _auto(arguments: str, **deployment: object) -> StepCost:
+    from .silicon.systems import why_not
+    from .silicon.tables import TableMissing
+
+    if arguments:
+        raise ValueError(f"step_cost(='auto:{arguments}') takes no arguments.")
+    gpu = deployment["gpu"]
+    assert isinstance(gpu, GPUSpec)
+    missing = why_not(gpu)
+    if not missing:
+        try:
+            return _silicon("", **deployment)
+        except TableMissing as error:
+            missing = str(error).rstrip(".")
+    return DatasheetCost.of(**deployment, why=missing)  # type: ignore[arg-type]  # as above
+
+
 def _affine(arguments: str, **deployment: object) -> StepCost:
     return AffineCost.parse(arguments)
 
 
-SOURCES: dict[str, Callable[..., StepCost]] = {"datasheet": _datasheet, "affine": _affine}
+SOURCES: dict[str, Callable[..., StepCost]] = {
+    "auto": _auto,
+    "silicon": _silicon,
+    "datasheet": _datasheet,
+    "affine": _affine,
+}
+DEFAULT = "auto"
 
 
 def step_cost(
@@ -34,6 +74,7 @@ def step_cost(
     tensor_parallel_size: int = 1,
     max_num_seqs: int | None = None,
     enforce_eager: bool = False,
+    async_scheduling: bool = True,
 ) -> StepCost:
     """The source that ``spec`` names, for this deployment.
 
@@ -51,4 +92,5 @@ def step_cost(
         tensor_parallel_size=tensor_parallel_size,
         max_num_seqs=max_num_seqs,
         enforce_eager=enforce_eager,
+        async_scheduling=async_scheduling,
     )

@@ -19,9 +19,11 @@ from dataclasses import dataclass, field
 from .efficiency import EAGER_LAUNCH_S, HOST_GAP_S, LINK_USE, OTHER_READ
 from .engine_defaults import batch_defaults, capture_sizes, padded
 from .gpus import GPUSpec
+from .host import HOST_SOURCE, host_ns
 from .model_spec import ModelSpec
 from .roofline import AttentionTerm, LinearTerm, Roofline
 from .step_cost import NS_PER_S, UNBOUNDED, Band, Batch, Line, StepCost
+from .terms import Term
 
 DATASHEET_BAND = Band(
     low=0.80,
@@ -39,6 +41,10 @@ class DatasheetCost(StepCost):
     """Empty where CUDA graphs are off."""
     fixed_ns: float
     """Host gap, launches and attention floors of every step."""
+    async_scheduling: bool = True
+    """Whether the host's work on a step is hidden behind the GPU's on the one before."""
+    why: str = ""
+    """Why it is this source and not a measured one, as a clause."""
     source: str = field(default="datasheet", init=False)
     band: Band = field(default=DATASHEET_BAND, init=False)
     _everywhere_ns: float = field(init=False, repr=False, compare=False)
@@ -73,6 +79,8 @@ class DatasheetCost(StepCost):
         tensor_parallel_size: int = 1,
         enforce_eager: bool = False,
         max_num_seqs: int | None = None,
+        async_scheduling: bool = True,
+        why: str = "",
     ) -> DatasheetCost:
         """The cost of a model on a GPU (``max_num_seqs`` defaults to the engine's for the card).
 
@@ -95,11 +103,13 @@ class DatasheetCost(StepCost):
             roofline=roofline,
             capture_sizes=() if enforce_eager else capture_sizes(max_num_seqs),
             fixed_ns=NS_PER_S * (HOST_GAP_S + launch_s) + roofline.floor_ns(),
+            async_scheduling=async_scheduling,
+            why=why,
         )
 
     def step_ns(self, batch: Batch) -> float:
         """Nanoseconds of one engine step of this shape."""
-        decodes, context, chunks, padding = batch
+        decodes, context, chunks, padding, _ = batch
         if chunks:
             return self._mixed_ns(batch)
         try:
@@ -130,6 +140,8 @@ class DatasheetCost(StepCost):
         latency, link = line.link()
         return {
             "source": self.source,
+            "why": self.why,
+            "async_scheduling": self.async_scheduling,
             "model": model.name,
             "model_source": model.source,
             "gpu": gpu.name,
@@ -162,6 +174,42 @@ class DatasheetCost(StepCost):
             "band": {"low": self.band.low, "high": self.band.high, "source": self.band.source},
         }
 
+    def terms(self, batch: Batch) -> tuple[Term, ...]:
+        """Where the time of one step goes, largest first; the terms sum to :meth:`step_ns`."""
+        line, gpu = self.roofline, self.roofline.gpu
+        rows = batch.num_decodes + len(batch.chunks)
+        run = padded(batch.num_tokens, self.capture_sizes)
+        source = f"datasheet of {gpu.name}, {line.efficiency.source}"
+        linear = sum(term.ns(run) for term in self._linear)
+        read = sum(term.ns(0) for term in self._linear)
+        whole = self.step_ns(batch)
+        attention = whole - self._base_ns(rows, batch.num_tokens)
+        made = [
+            Term(
+                name="linear layers",
+                ns=linear,
+                source=source,
+                bytes=read / NS_PER_S * gpu.memory_bandwidth_bytes_per_s,
+                bound="compute" if linear > 1.01 * read else "bandwidth",
+            ),
+            Term(name="attention", ns=attention, source=source, bound="bandwidth"),
+            Term(
+                name="norms, rotary, KV write, activation",
+                ns=run * self._token_ns,
+                source=source,
+                bound="bandwidth",
+            ),
+            Term(name="all-reduce", ns=line.all_reduce_ns(run), source=source, bound="link"),
+            Term(
+                name="LM head and sampling", ns=line.head_ns(rows), source=source, bound="bandwidth"
+            ),
+            Term(name="recurrent layers", ns=rows * self._sequence_ns, source=source),
+            Term(name="attention floors and launches", ns=self.fixed_ns, source=source),
+        ]
+        rest = whole - sum(term.ns for term in made)
+        made.append(Term(name="host, exposed", ns=rest, source=HOST_SOURCE, bound="host"))
+        return tuple(sorted((t for t in made if t.ns > 0), key=lambda term: -term.ns))
+
     def _base_ns(self, rows: int, tokens: int) -> float:
         """What does not depend on contexts; remembered, since batches repeat."""
         run = padded(tokens, self.capture_sizes)
@@ -171,6 +219,8 @@ class DatasheetCost(StepCost):
             head = self._heads[rows] = self.roofline.head_ns(rows)
         parts = linear + self.roofline.all_reduce_ns(run) + head
         base = self.fixed_ns + parts + rows * self._sequence_ns
+        if not self.async_scheduling:
+            base += host_ns(rows)
         self._bases[rows, tokens] = base
         return base
 

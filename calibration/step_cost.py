@@ -16,6 +16,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from .terms import Term
+
 NS_PER_S = 1e9
 
 
@@ -30,6 +32,8 @@ class Batch(NamedTuple):
     """One ``(new tokens, past tokens)`` for each request that prefills."""
     num_padding_rows: int = 0
     """Rows computed but attended by nobody: finished members of a static batch."""
+    longest_context_tokens: int = 0
+    """Of one decode; 0 where it is not known, which counts as an even batch."""
 
     @property
     def num_tokens(self) -> int:
@@ -76,6 +80,8 @@ class StepCost(ABC):
     source: str
     """``measured``, ``silicon``, ``datasheet`` or ``affine``."""
     band: Band
+    uses_longest: bool = False
+    """Whether a batch's longest context matters to it."""
 
     @abstractmethod
     def step_ns(self, batch: Batch) -> float:
@@ -84,6 +90,14 @@ class StepCost(ABC):
     def decode_line(self, batch: Batch) -> Line:
         """The run of pure decode steps that starts with ``batch`` (which has no chunks)."""
         return Line(self.step_ns(batch), 0.0, 1)
+
+    def terms(self, batch: Batch) -> tuple[Term, ...]:
+        """Where the time of one step goes, largest first; the terms sum to :meth:`step_ns`."""
+        return (Term(name="step", ns=self.step_ns(batch), source=self.source),)
+
+    def band_of(self, batch: Batch) -> Band:
+        """The band of one shape: wider the farther its terms lie from what was measured."""
+        return self.band
 
     @abstractmethod
     def describe(self) -> dict[str, object]:
@@ -111,7 +125,9 @@ class StepCost(ABC):
             steps = min(k, line.num_steps)
             total_ns += line.span_ns(steps)
             k -= steps
+            longest = batch.longest_context_tokens
             batch = batch._replace(
-                decode_context_tokens=batch.decode_context_tokens + steps * batch.num_decodes
+                decode_context_tokens=batch.decode_context_tokens + steps * batch.num_decodes,
+                longest_context_tokens=longest and longest + steps,
             )
         return total_ns / NS_PER_S

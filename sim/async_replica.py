@@ -121,7 +121,9 @@ class AsyncReplica(Replica):
         if self._just_decodes():
             self.allocator.decode(batch.step, 1)
             scheduler.after_run(1)
-            step, shape = _NOTHING_ELSE, Batch(batch.num_decodes, batch.context_tokens)
+            longest = batch.longest_context_tokens if self.cost.uses_longest else 0
+            step = _NOTHING_ELSE
+            shape = Batch(batch.num_decodes, batch.context_tokens, (), 0, longest)
         else:
             step = scheduler.schedule(now)
             shape = scheduler.shape(step)

@@ -25,6 +25,7 @@ class RunningBatch:
         "_admissions",
         "_base_sum",
         "_ends",
+        "_longest_base",
         "num_decodes",
         "parked",
         "parked_tokens",
@@ -45,6 +46,8 @@ class RunningBatch:
         self.prefill_tokens = 0
         """Computed tokens of the members that prefill."""
         self._base_sum = 0
+        self._longest_base: int | None = None
+        """Of the decodes; None where it has to be looked for."""
         self._ends: list[tuple[int, int, Request]] = []
         self._admissions = 0
 
@@ -52,6 +55,15 @@ class RunningBatch:
     def context_tokens(self) -> int:
         """Tokens that the next step's decodes attend to, their new tokens included."""
         return self._base_sum + self.num_decodes * self.step
+
+    @property
+    def longest_context_tokens(self) -> int:
+        """Tokens that the next step's longest decode attends to; 0 where nobody decodes."""
+        if not self.num_decodes:
+            return 0
+        if self._longest_base is None:
+            self._longest_base = max(r.base for r in self.requests if r.decoding)
+        return self._longest_base + self.step
 
     def admit(self, request: Request) -> None:
         """Append to the running order; the request prefills."""
@@ -68,11 +80,17 @@ class RunningBatch:
         request.decoding = True
         self.num_decodes += 1
         self._base_sum += base
+        if self.num_decodes == 1:
+            self._longest_base = base
+        elif self._longest_base is not None and base > self._longest_base:
+            self._longest_base = base
         request.end = end = request.total_tokens - base
         heappush(self._ends, (end, request.sequence, request))
 
     def hold_back(self, request: Request) -> None:
         """A decoding request that the coming step leaves out: it ends one step later."""
+        if request.base == self._longest_base:
+            self._longest_base = None
         request.base -= 1
         self._base_sum -= 1
         request.end += 1
@@ -100,6 +118,8 @@ class RunningBatch:
             request.decoding = False
             self.num_decodes -= 1
             self._base_sum -= request.base
+            if request.base == self._longest_base:
+                self._longest_base = None
         else:
             del self.prefills[request]
             self.prefill_tokens -= request.computed

@@ -77,6 +77,7 @@ class Replica:
         self.allocator = allocator
         self.batch = batch
         self.scheduler = scheduler
+        scheduler.notes_longest = cost.uses_longest
         self.cost = cost
         self.recorder = recorder
         self._on_finish = on_finish
@@ -131,8 +132,9 @@ class Replica:
         """Several steps in which everybody decodes; what matters to them cuts them short."""
         env, batch, scheduler = self.env, self.batch, self.scheduler
         start, num_decodes = env.now, batch.num_decodes
+        longest = batch.longest_context_tokens if self.cost.uses_longest else 0
         line = self.cost.decode_line(
-            Batch(num_decodes, batch.context_tokens, (), scheduler.padding_rows)
+            Batch(num_decodes, batch.context_tokens, (), scheduler.padding_rows, longest)
         )
         steps = min(steps, line.num_steps)
         moment = self._moment()

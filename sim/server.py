@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
+from ..calibration.costs import DEFAULT as DEFAULT_COST
 from ..calibration.costs import step_cost
 from ..calibration.engine_defaults import BLOCK_SIZE, batch_defaults
 from ..calibration.gpus import GPUSpec
@@ -78,7 +79,7 @@ def resolve(
     trace: Arrivals,
     max_model_len: int | None = None,
     flags: Mapping[str, object] | None = None,
-    step_cost_spec: str = "datasheet",
+    step_cost_spec: str = DEFAULT_COST,
     num_gpu_blocks_override: int | None = None,
     kv_cache_memory_bytes: int | None = None,
     hybrid_kv_cache: bool | None = None,
@@ -92,7 +93,7 @@ def resolve(
         max_model_len: longest prompt + output, tokens; by default the next power of two above the
             trace's longest request, at most what the model and the pool allow.
         flags: fields of :class:`Deployment`; None means the default.
-        step_cost_spec: ``datasheet`` or ``affine:...``.
+        step_cost_spec: ``auto``, ``silicon``, ``datasheet`` or ``affine:...``.
         num_gpu_blocks_override: blocks of the pool instead of the planned number.
         kv_cache_memory_bytes: bytes of the pool instead of the planned ones.
         hybrid_kv_cache: whether layers that keep different tokens have tables of their own; None
@@ -147,6 +148,7 @@ def resolve(
         tensor_parallel_size=deployment.tensor_parallel_size,
         max_num_seqs=deployment.max_num_seqs,
         enforce_eager=deployment.enforce_eager,
+        async_scheduling=deployment.async_scheduling,
     )
     notes = (*_notes(model, deployment), *budget.notes)
     return Server(

@@ -125,6 +125,8 @@ class Scheduler(ABC):
         self.held_tokens = 0
         """KV of requests that have ended but still hold their memory (static batching)."""
         self.padding_rows = 0
+        self.notes_longest = False
+        """Whether shapes carry the longest context, for a cost that asks for it."""
         self.last_token_ns = 0.0
         """When the tokens of the last step arrive; asynchronously, after ``schedule``."""
         self._exact = exact_steps
@@ -199,7 +201,8 @@ class Scheduler(ABC):
                 context += request.known
             else:
                 chunks.append((tokens, request.computed - tokens))
-        return Batch(decodes, context, tuple(chunks), self.padding_rows)
+        longest = batch.longest_context_tokens if self.notes_longest and decodes else 0
+        return Batch(decodes, context, tuple(chunks), self.padding_rows, longest)
 
     def _in_bulk(self) -> bool:
         """Whether the decoding requests all come before the others and all get their token."""

@@ -1,0 +1,126 @@
+"""Matrix products of the linear layers, interpolated between measured shapes.
+
+    t(m, n, k) = r(m, n, k) * max(2 m n k / F, bytes / B),   bytes = n k w + (m k + m n) * 2
+
+``F`` and ``B`` are the card's peaks, ``w`` the bytes of a weight, ``r`` the ratio of the measured
+time to that bound: interpolated over log m, log n and log k, it carries the kernel's efficiency and
+its quantisation in m (33 rows cost what 48 do). Measured with weights that do not stay in the L2
+cache, as in a server, where the layers evict one another.
+
+Weights in a format that the card has no table of (4-bit weight-only kernels) are costed as the
+bf16 product with fewer bytes to read: a derived figure, and flagged.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from ..gpus import GPUSpec
+from ..step_cost import NS_PER_S
+from .estimate import Estimate
+from .grid import LogGrid
+from .systems import SYSTEMS
+from .tables import TableMissing, rows, source_of
+
+ACTIVATION_BYTES = 2
+WEIGHT_BYTES = {"bfloat16": 2.0, "fp8": 1.0, "fp8_block": 1.0, "nvfp4": 0.5625}
+RATE = {"bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8", "nvfp4": "fp4"}
+FP4_TO_FP8 = 2.0
+"""Dense FP4 units are twice as fast as FP8 on Blackwell (datasheet)."""
+
+
+class Gemm:
+    """One card's matrix products in one weight format.
+
+    Args:
+        gpu: the card.
+        bits: bits of a weight, its scales included.
+    """
+
+    def __init__(self, gpu: GPUSpec, bits: float) -> None:
+        self.gpu = gpu
+        self.bits = bits
+        self.format, self._grid = _grid(gpu, _formats(gpu, bits))
+        stored = WEIGHT_BYTES[self.format]
+        self.derived = not 0.9 <= bits / 8 / stored <= 1.1
+        """The card has no table of this format: bf16 arithmetic, fewer bytes."""
+        folder = SYSTEMS[gpu.name].folder
+        self.source = source_of(folder, "gemm", "gemm") + f", {self.format}"
+
+    def __call__(self, m: int, n: int, k: int) -> Estimate:
+        """``m`` rows times a weight of ``k`` by ``n``."""
+        if m <= 0 or n <= 0 or k <= 0:
+            return Estimate(0.0, 0.0, 0.0, 0.0, False)
+        found = self._grid(m, n, k)
+        flops, moved = 2.0 * m * n * k, _bytes(m, n, k, WEIGHT_BYTES[self.format])
+        ns = found.value * _bound_ns(self.gpu, self.format, flops, moved)
+        if self.derived:
+            compute = self._grid(max(m, 1024), n, k).value * NS_PER_S * flops / self._flops
+            moved = _bytes(m, n, k, self.bits / 8)
+            read = self._read_ratio(n, k) * NS_PER_S * moved / self._bandwidth
+            ns = max(compute, read)
+        return Estimate(ns, moved, flops, found.distance, found.outside or self.derived)
+
+    def _read_ratio(self, n: int, k: int) -> float:
+        """How much longer than at peak bandwidth one row takes."""
+        return max(1.0, self._grid(1, n, k).value)
+
+    @property
+    def _flops(self) -> float:
+        return peak_flops(self.gpu, self.format)
+
+    @property
+    def _bandwidth(self) -> float:
+        return self.gpu.memory_bandwidth_bytes_per_s
+
+
+def peak_flops(gpu: GPUSpec, weight_format: str) -> float:
+    """Dense FLOP/s of the units that a weight format runs on."""
+    wide = gpu.flops_of("bf16") or 0.0
+    narrow = gpu.flops_of("fp8") or wide
+    return {"bf16": wide, "fp8": narrow, "fp4": FP4_TO_FP8 * narrow}[RATE[weight_format]]
+
+
+def _formats(gpu: GPUSpec, bits: float) -> tuple[str, ...]:
+    """Table formats for weights of so many bits, the best first."""
+    if bits >= 12:
+        return ("bfloat16",)
+    if bits >= 7 and SYSTEMS[gpu.name].fp8:
+        return ("fp8_block", "fp8") if bits > 8 else ("fp8", "fp8_block")
+    if 4.4 <= bits < 4.6:
+        return ("nvfp4", "bfloat16")
+    return ("bfloat16",)
+
+
+MOST_OF_A_GRID = 0.5
+
+
+@lru_cache(maxsize=32)
+def _grid(gpu: GPUSpec, formats: tuple[str, ...]) -> tuple[str, LogGrid]:
+    """The first format that the card was measured in over most of its shapes."""
+    columns = ("m", "n", "k")
+    for weight_format in formats:
+        found = rows(
+            SYSTEMS[gpu.name].folder, "gemm", "gemm", columns, {"gemm_dtype": weight_format}
+        )
+        shapes = len(set(zip(found["n"].tolist(), found["k"].tolist(), strict=True)))
+        if shapes >= MOST_OF_A_GRID * 21 * 21:
+            break
+    else:
+        raise TableMissing(f"no measured products in {formats[0]} of {gpu.name}.")
+    m, n, k = (found[name].astype(float) for name in columns)
+    flops = 2.0 * m * n * k
+    moved = n * k * WEIGHT_BYTES[weight_format] + (m * k + m * n) * ACTIVATION_BYTES
+    rate, bandwidth = peak_flops(gpu, weight_format), gpu.memory_bandwidth_bytes_per_s
+    compute, read = NS_PER_S * flops / rate, NS_PER_S * moved / bandwidth
+    bound = compute * (compute >= read) + read * (compute < read)
+    return weight_format, LogGrid((m, n, k), found["ns"] / bound)
+
+
+def _bytes(m: int, n: int, k: int, weight_bytes: float) -> float:
+    return n * k * weight_bytes + (m * k + m * n) * ACTIVATION_BYTES
+
+
+def _bound_ns(gpu: GPUSpec, weight_format: str, flops: float, moved: float) -> float:
+    compute = flops / peak_flops(gpu, weight_format)
+    return NS_PER_S * max(compute, moved / gpu.memory_bandwidth_bytes_per_s)

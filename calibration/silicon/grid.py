@@ -1,0 +1,86 @@
+"""Interpolation on a grid of measured points, in the logarithm of each axis.
+
+What is interpolated is a ratio ``measured / bound`` of a time to its roofline bound, which changes
+slowly with the shape; the caller multiplies by the bound of the shape asked for. Outside the grid
+the edge's ratio is kept: the bound carries the shape there, and the answer is flagged.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import product
+from math import log2
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Found(NamedTuple):
+    """An interpolated value and how far it lies from what was measured."""
+
+    value: float
+    distance: float
+    """Octaves to the nearest measured point, on the axis where that is largest."""
+    outside: bool
+    """Beyond the grid on some axis: extrapolated."""
+
+
+class LogGrid:
+    """Values on a full grid; holes are filled from the nearest measured neighbour.
+
+    Args:
+        axes: one column per axis, as in the table's rows.
+        values: one value per row.
+    """
+
+    def __init__(self, axes: Sequence[np.ndarray], values: np.ndarray) -> None:
+        if not len(values):
+            raise ValueError("a grid needs at least one measured point.")
+        unique = [np.unique(column, return_inverse=True) for column in axes]
+        self.axes = [points.astype(float).tolist() for points, _ in unique]
+        grid = np.full([len(points) for points in self.axes], np.nan)
+        grid[tuple(inverse for _, inverse in unique)] = values
+        self._logs = [[log2(x) for x in points] for points in self.axes]
+        self._values = _without_holes(grid)
+
+    def __call__(self, *point: float) -> Found:
+        """The value at a point (all coordinates > 0)."""
+        cells, distance, outside = [], 0.0, False
+        for logs, x in zip(self._logs, point, strict=True):
+            cell, away, out = _cell(logs, log2(x))
+            cells.append(cell)
+            distance, outside = max(distance, away), outside or out
+        total = 0.0
+        for corner in product(*cells):
+            weight = 1.0
+            for _, share in corner:
+                weight *= share
+            if weight:
+                total += weight * float(self._values[tuple(index for index, _ in corner)])
+        return Found(total, distance, outside)
+
+
+def _cell(logs: list[float], x: float) -> tuple[tuple[tuple[int, float], ...], float, bool]:
+    """The two neighbours with their shares, the distance to the nearer, and whether outside."""
+    if x <= logs[0]:
+        return ((0, 1.0),), logs[0] - x, x < logs[0]
+    if x >= logs[-1]:
+        return ((len(logs) - 1, 1.0),), x - logs[-1], x > logs[-1]
+    right = bisect_right(logs, x)
+    low, high = logs[right - 1], logs[right]
+    share = (x - low) / (high - low)
+    return ((right - 1, 1.0 - share), (right, share)), min(x - low, high - x), False
+
+
+def _without_holes(grid: np.ndarray) -> np.ndarray:
+    """Each unmeasured node takes the last measured value along an axis, the last axis first."""
+    filled = grid.copy()
+    for axis in reversed(range(grid.ndim)):
+        for flip in (False, True):
+            view = np.moveaxis(filled, axis, -1)
+            view = view[..., ::-1] if flip else view
+            for index in range(1, view.shape[-1]):
+                hole = np.isnan(view[..., index])
+                view[..., index][hole] = view[..., index - 1][hole]
+    return filled

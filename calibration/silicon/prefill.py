@@ -1,0 +1,190 @@
+"""Attention of prefills and of mixed batches: the tiles that the kernel visits.
+
+A launch is a set of tiles, each ``R`` query rows of one head (of one KV head's group, where the
+kernel packs them) against the keys those rows see:
+
+    tile   = a + b * visible keys                                  on one multiprocessor
+    work   = sum of the tiles / multiprocessors
+    launch = floor + max(longest tile, work + longest tile / 2)    more tiles than multiprocessors
+
+(half a tile is what the last wave of unequal tiles leaves idle on average). A chunk of ``q`` new
+tokens after ``p`` cached ones has ``ceil(q / rows)`` tiles a head, the i-th of which sees
+``p + min((i + 1) rows, q)`` keys. In a mixed batch of the fa2 family each decode is such a tile
+too, of one row, in every query head: it costs what a full one does, which is why decodes are dearer
+beside a prefill. Query heads that share keys then read them one after another, from memory again
+where the batch's keys of one KV head pass the L2 cache.
+
+``a`` and ``b`` come from the card's table of uniform prefills (many short ones; the longest one);
+the difference of table and law at these chunks without cached tokens, read off a grid of (sequences,
+tokens), is added. The table has no cached tokens before a chunk: there the law stands alone.
+
+A tile without work, of a sequence shorter than the longest in the launch, still costs its start.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import NamedTuple
+
+import numpy as np
+
+from ..gpus import GPUSpec
+from .estimate import Estimate
+from .grid import LogGrid
+from .heads import Heads, differs, measured, nearest
+from .systems import SYSTEMS, System
+from .tables import source_of
+
+OPERATOR = ("attention", "context_attention")
+EMPTY_TILE_NS = 300.0
+"""A block that finds nothing to do and exits (assumed: launch and a few loads)."""
+SHORT_TOKENS = 16
+"""Prompts that fill one tile and see few keys: they give ``a``."""
+
+
+class PrefillLaw:
+    """Attention of one layer in steps that prefill, on one card."""
+
+    def __init__(self, gpu: GPUSpec, heads: Heads) -> None:
+        self.heads = heads
+        system = SYSTEMS[gpu.name]
+        self._sms, self._l2_bytes = system.num_sms, gpu.l2_bytes
+        entry = nearest(gpu.name, OPERATOR, heads)
+        found = measured(gpu.name, OPERATOR, entry, ("batch_size", "isl", "kernel_source"))
+        self.derived = differs(heads, entry) or entry.window != heads.window
+        self.source = f"{source_of(system.folder, *OPERATOR)}, {found['kernel_source'][0]}"
+        self._shape = _Shape(system, heads)
+        self._fit(system, entry, found)
+
+    @property
+    def tile_ns_per_key(self) -> float:
+        """Of one tile, per key: how fast a sequence that is not split can be read."""
+        return self._key_ns
+
+    def __call__(
+        self,
+        chunks: tuple[tuple[int, int], ...],
+        decodes: int = 0,
+        decode_context_tokens: float = 0.0,
+        longest_context_tokens: float = 0.0,
+        cold_decode_ns: float = 0.0,
+    ) -> Estimate:
+        """One launch over chunks ``(new tokens, cached tokens)`` and the decodes that it takes in.
+
+        ``decodes`` are counted as tiles: only kernels of the fa2 family do that.
+        ``cold_decode_ns`` is what reading their keys once takes.
+        """
+        fresh, whole, most_tiles = _Load(), _Load(), 0
+        for new, past in chunks:
+            tiles = self._shape.tiles(new)
+            most_tiles = max(most_tiles, tiles)
+            fresh = fresh.with_tiles(tiles, self._shape.keys(new, 0, self.heads.window), new)
+            keys = self._shape.keys(new, past, self.heads.window)
+            seen = min(past, self.heads.window) + new if self.heads.window else past + new
+            whole = whole.with_tiles(tiles, keys, seen)
+        found = self._ratio(len(chunks), sum(new for new, _ in chunks) / len(chunks))
+        law = self._law_ns(fresh)
+        correction = law * (found.value - 1.0)
+        extra = 0.0
+        if decodes:
+            tiles = decodes * self.heads.query
+            context = decode_context_tokens
+            if self.heads.window:
+                context = min(context, float(self.heads.window * decodes))
+            longest = max(longest_context_tokens, context / decodes)
+            if self.heads.window:
+                longest = min(longest, self.heads.window)
+            whole = whole.with_tiles(tiles, context * self.heads.query, longest)
+            work = (tiles * self._start_ns + context * self.heads.query * self._key_ns) / self._sms
+            extra = self._reading_ns(decodes, context, work, cold_decode_ns) - work
+            extra += decodes * most_tiles * EMPTY_TILE_NS / self._sms
+        ns = self.floor_ns + self._law_ns(whole) + correction + extra
+        flops, moved = self._work(chunks, decode_context_tokens)
+        cached = any(past for _, past in chunks)
+        outside = found.outside or self.derived
+        distance = max(found.distance, 1.0) if cached or decodes else found.distance
+        return Estimate(max(ns, self.floor_ns), moved, flops, distance, outside)
+
+    def _fit(self, system: System, entry: Heads, found: dict[str, np.ndarray]) -> None:
+        """``a``, ``b``, floor and ratio from the table of one kernel."""
+        batch, length, ns = found["batch_size"], found["isl"], found["ns"]
+        shape, sms = _Shape(system, entry), system.num_sms
+        tiles = np.array([shape.tiles(int(q)) for q in length], dtype=float) * batch
+        keys = np.array([shape.keys(int(q), 0, entry.window) for q in length]) * batch
+        self.floor_ns = float(ns[(batch == 1) & (length <= SHORT_TOKENS)].min())
+        above = np.maximum(ns - self.floor_ns, 1.0)
+        long, many = np.argmax(keys), np.argmax(np.where(length == SHORT_TOKENS, tiles, 0))
+        self._key_ns = float(above[long] * sms / keys[long])
+        start = float(above[many] * sms / tiles[many]) - self._key_ns * float(length[many])
+        self._start_ns = max(start, 0.0)
+        loads = zip(tiles.tolist(), keys.tolist(), length.tolist(), strict=True)
+        law = np.array([self._law_ns(_Load(*load)) for load in loads])
+        kept = length >= SHORT_TOKENS
+        self._ratio = LogGrid((batch[kept], length[kept]), above[kept] / law[kept])
+
+    def _law_ns(self, load: _Load) -> float:
+        work = (load.tiles * self._start_ns + load.keys * self._key_ns) / self._sms
+        longest = self._start_ns + self._key_ns * load.longest
+        return max(longest, work + (longest / 2 if load.tiles > self._sms else 0.0))
+
+    def _reading_ns(self, decodes: int, context: float, work_ns: float, cold_ns: float) -> float:
+        """Decode tiles that also have to read their keys, pass by pass of the query heads.
+
+        The heads that run at the same time read once between them; the first pass of a KV head
+        comes from memory, the later ones from the L2 cache as far as its keys of all sequences
+        are still there.
+        """
+        passes = min(self.heads.group, max(1.0, self.heads.group * decodes / self._sms))
+        stream = context * self.heads.bytes_per_token / self.heads.kv
+        missed = 1.0
+        if self._l2_bytes:
+            missed = min(1.0, max(0.0, (stream / self._l2_bytes - 0.5) / 0.75))
+        from_cache, from_memory = work_ns / passes, max(work_ns / passes, cold_ns)
+        later = missed * from_memory + (1.0 - missed) * from_cache
+        return from_memory + (passes - 1.0) * later
+
+    def _work(
+        self, chunks: tuple[tuple[int, int], ...], decode_context_tokens: float
+    ) -> tuple[float, float]:
+        pairs = sum(new * (past + (new + 1) / 2) for new, past in chunks) + decode_context_tokens
+        keys = sum(new + past for new, past in chunks) + decode_context_tokens
+        return 4.0 * pairs * self.heads.query * self.heads.dim, keys * self.heads.bytes_per_token
+
+
+class _Shape:
+    """Tiles of a chunk."""
+
+    def __init__(self, system: System, heads: Heads) -> None:
+        packed = system.packs_query_heads
+        self._heads = heads.kv if packed else heads.query
+        self._tokens = max(1.0, tile_rows(system, heads.dim) / (heads.group if packed else 1.0))
+
+    def tiles(self, new: int) -> int:
+        """Of all heads."""
+        return ceil(new / self._tokens) * self._heads
+
+    def keys(self, new: int, past: int, window: int) -> float:
+        """That the tiles of all heads visit together."""
+        tiles = ceil(new / self._tokens)
+        keys = past * tiles + (tiles - 1) * tiles / 2 * self._tokens + new
+        if window:
+            keys = min(keys, tiles * (window + self._tokens))
+        return keys * self._heads
+
+
+class _Load(NamedTuple):
+    """The tiles of one launch."""
+
+    tiles: float = 0.0
+    keys: float = 0.0
+    longest: float = 0.0
+    """Keys that one tile visits at most."""
+
+    def with_tiles(self, tiles: float, keys: float, longest: float) -> _Load:
+        """More of them."""
+        return _Load(self.tiles + tiles, self.keys + keys, max(self.longest, longest))
+
+
+def tile_rows(system: System, head_dim: int) -> int:
+    """Query rows of a tile: small head dimensions leave room for more."""
+    return 128 if head_dim <= 64 else system.tile_rows
