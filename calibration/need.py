@@ -17,7 +17,7 @@ from typing import Any
 
 from .demand import Demand
 from .engine_defaults import batch_defaults
-from .gpus import GPUSpec
+from .gpus import GIB, GPUSpec
 from .memory import LARGEST_TENSOR_PARALLEL, plan_memory
 from .memory_budget import MemoryBudget
 from .model_spec import ModelSpec
@@ -58,6 +58,8 @@ class Need:
     bound_by: tuple[str, ...]
     """What stands against it: ``KV pool``, ``max_num_seqs``, ``max_model_len``, or ``GPU memory``
     where the pool as given is larger than the GPU."""
+    in_doubt: bool
+    """The pool's error band holds what is needed: the estimates decide whether it fits."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -106,6 +108,13 @@ def need_of(budget: MemoryBudget, demand: Demand, *, max_model_len: int) -> Need
         "GPU memory": any(line.bytes < 0 for line in budget.lines),
     }
     utilization = _utilization(memory, budget.total_bytes)
+    needed = (blocks + 1) * budget.block_bytes
+    in_doubt = budget.kv_cache_low_bytes < needed <= budget.kv_cache_high_bytes
+    doubt = (
+        f"{demand} needs {needed / GIB:.2f} GiB of a KV pool that is between "
+        f"{budget.kv_cache_low_bytes / GIB:.2f} and {budget.kv_cache_high_bytes / GIB:.2f} GiB: "
+        "whether it fits is within the error of the estimate."
+    )
     return Need(
         demand=demand,
         request_blocks=budget.steady_blocks_of(tokens),
@@ -119,7 +128,8 @@ def need_of(budget: MemoryBudget, demand: Demand, *, max_model_len: int) -> Need
         num_seqs=min(seats, wanted),
         replicas=-(-wanted // min(held, seats)) if held else None,
         bound_by=tuple(name for name, binds in bounds.items() if binds),
-        notes=_notes(budget, demand, max_model_len, blocks, utilization),
+        in_doubt=in_doubt,
+        notes=(*_notes(budget, demand, max_model_len, blocks, utilization), *[doubt] * in_doubt),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from ..calibration.combinations import Combination
@@ -33,14 +34,15 @@ COLOURS = (
 )
 MARKS = ("o", "s", "D", "^", "v", "<", ">", "p")
 """Lines are told apart without colours, too."""
-DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)))
-"""In turn, so that a line that covers another one lets it be seen."""
+WIDTH_PT, WIDER_PT = 1.5, 0.28
+"""Of the last line, and what each before it has more: one that is covered can still be seen."""
 SHORTEST_TOKENS = 256
 POINTS = 600
 MOST_TICKS = 6
-MOST_LENGTHS_MARKED = 2
 LONG_LABEL = 26
 """Letters from which the legend has one column."""
+_OPEN = {"markerfacecolor": PAPER, "markeredgewidth": 1.6}
+_HALO = (withStroke(linewidth=2.5, foreground=PAPER),)
 
 
 def capacity_picture(found: Sequence[Combination]) -> Picture:
@@ -52,7 +54,10 @@ def capacity_picture(found: Sequence[Combination]) -> Picture:
     figure = new_figure(3.6 + 0.23 * (len(drawn) + 1))
     axes = figure.subplots()
     quiet(axes, grid="both")
-    handles = [_line(axes, one, number, shown[number]) for number, one in enumerate(drawn)]
+    handles = [
+        _line(axes, one, number, shown[number], WIDTH_PT + WIDER_PT * (len(drawn) - 1 - number))
+        for number, one in enumerate(drawn)
+    ]
     if len(drawn) == 1:
         handles += _as_the_engine_counts(axes, drawn[0])
     _scales(axes, drawn)
@@ -79,23 +84,20 @@ def capacity_picture(found: Sequence[Combination]) -> Picture:
     )
 
 
-_OPEN = {"markerfacecolor": PAPER, "markeredgewidth": 1.6}
-
-
 def _key(label: str, **style: Any) -> Line2D:
     return Line2D([], [], label=label, **{"linestyle": "none", "markersize": 6, **style})
 
 
-def _line(axes: Axes, one: Combination, number: int, label: str) -> Line2D:
+def _line(axes: Axes, one: Combination, number: int, label: str, width: float) -> Line2D:
     assert one.budget is not None, "those that fit have a budget"
     tokens, held = _curve(one, one.budget.steady_requests_of)
-    colour, dashes = COLOURS[number], DASHES[number % len(DASHES)]
+    colour = COLOURS[number]
     mark: dict[str, Any] = {"marker": MARKS[number], "markersize": 6, "color": colour}
     if one.length_bound == "KV pool":
         mark |= _OPEN
-    axes.plot(tokens, held, color=colour, linewidth=1.8, linestyle=dashes)
+    axes.plot(tokens, held, color=colour, linewidth=width)
     axes.plot(tokens[-1:], held[-1:], zorder=4, clip_on=False, **mark)
-    return _key(label, **{**mark, "linestyle": "-", "linewidth": 1.8})
+    return _key(label, **{**mark, "linestyle": "-", "linewidth": 2})
 
 
 def _as_the_engine_counts(axes: Axes, one: Combination) -> list[Line2D]:
@@ -110,16 +112,21 @@ def _as_the_engine_counts(axes: Axes, one: Combination) -> list[Line2D]:
 def _curve(one: Combination, count: Callable[[int], int]) -> tuple[list[int], list[int]]:
     """Whole lengths, evenly spaced on a logarithmic axis up to the longest, and the counts."""
     longest = one.longest_tokens
-    first = min(SHORTEST_TOKENS, longest)
+    first = _first(longest)
     steps = {round(first * (longest / first) ** (i / POINTS)) for i in range(POINTS + 1)}
     tokens = sorted(steps)
     return tokens, [count(length) for length in tokens]
 
 
+def _first(longest: int) -> int:
+    """Where the axis begins: at least four octaves before its end."""
+    return max(1, min(SHORTEST_TOKENS, longest // 16))
+
+
 def _span(drawn: Sequence[Combination]) -> tuple[float, float]:
     longest = max(one.max_model_len for one in drawn)
     asked = [answer.demand.tokens for one in drawn for answer in one.answers]
-    return min([SHORTEST_TOKENS, longest, *asked]) / 1.15, max([longest, *asked]) * 1.25
+    return min([_first(longest), *asked]) / 1.15, max([longest, *asked]) * 1.25
 
 
 def _ticks(drawn: Sequence[Combination]) -> list[int]:
@@ -145,30 +152,33 @@ def _scales(axes: Axes, drawn: Sequence[Combination]) -> None:
 
 
 def _limits(axes: Axes, drawn: Sequence[Combination]) -> None:
-    """Dashed: max_num_seqs; dotted, where they are few: the lengths that are allowed."""
+    """Dashed: max_num_seqs; dotted, where all have the same: the length that is allowed."""
     note: dict[str, Any] = {"textcoords": "offset points", "color": QUIET, "size": FONT_PT - 2}
     for seats in sorted({one.budget.max_num_seqs for one in drawn if one.budget}):
         axes.axhline(seats, color=QUIET, linewidth=1, linestyle=(0, (5, 3)))
-        text, place = f"max_num_seqs {words.count(seats)}", (0.01, seats)
         axes.annotate(
-            text, place, xytext=(0, -3), xycoords=("axes fraction", "data"), va="top", **note
-        )
-    lengths = {(one.max_model_len, one.length_source) for one in drawn}
-    if len(lengths) > MOST_LENGTHS_MARKED:
-        return
-    for length, source in sorted(lengths):
-        axes.axvline(length, color=QUIET, linewidth=1, linestyle=(0, (1, 2)))
-        text = "max_model_len" if source == "max_model_len" else "model's length"
-        axes.annotate(
-            f"{text} {words.count(length)}",
-            (length, 0.99),
-            xytext=(-3, 0),
-            xycoords=("data", "axes fraction"),
+            f"max_num_seqs {words.count(seats)}",
+            (0.985, seats),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
             ha="right",
-            va="top",
-            rotation=90,
+            path_effects=_HALO,
             **note,
         )
+    lengths = {(one.max_model_len, one.length_source) for one in drawn}
+    if len(lengths) > 1:
+        return
+    ((length, source),) = lengths
+    axes.axvline(length, color=QUIET, linewidth=1, linestyle=(0, (1, 2)))
+    name = "max_model_len" if source == "max_model_len" else "the model's length"
+    axes.annotate(
+        f"{name} {words.count(length)}",
+        (length, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 3),
+        ha="right",
+        **note,
+    )
 
 
 def _demands(axes: Axes, drawn: Sequence[Combination]) -> list[Line2D]:
@@ -185,6 +195,6 @@ def _demands(axes: Axes, drawn: Sequence[Combination]) -> list[Line2D]:
             textcoords="offset points",
             size=FONT_PT - 1.5,
             color=INK,
-            bbox={"boxstyle": "square,pad=0.1", "facecolor": PAPER, "edgecolor": "none"},
+            path_effects=_HALO,
         )
     return [_key("asked for", **style)] if demands else []

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 NAMES = ("model", "GPU", "TP", "KV dtype")
 IN_TURN = (
     "Where two counts stand, the first is the engine's, as if all were admitted together, each "
-    "window group with a whole batch in flight; in brackets: admitted in turn, as they run. The "
-    "memory of N requests is counted in turn."
+    "window group with a whole batch in flight; in brackets: admitted in turn, as they run."
+)
+NEED_IN_TURN = (
+    "What N requests need is counted in turn where layers have windows: one that is being admitted "
+    "with a whole batch in flight, the others with their windows."
 )
 
 CUT = (
@@ -119,15 +122,14 @@ def demand_sheet(found: Sequence[Combination], index: int) -> Sheet:
             *NAMES,
             "KV needed",
             "KV pool",
-            "in all",
-            "utilization needed",
+            "least util.",
             "at once",
             "fits",
             "servers",
-            "smallest TP",
+            "least TP",
         ),
         rows=tuple((*names_of(one), *_demand_cells(one, one.answers[index])) for one in found),
-        text_columns=(0, 1, 3, 9),
+        text_columns=(0, 1, 3, 8),
     )
 
 
@@ -135,11 +137,10 @@ def _demand_cells(one: Combination, answer: Answer) -> tuple[str, ...]:
     smallest = _size(answer.here)
     need = answer.need
     if need is None or one.budget is None:
-        return (*[words.NONE] * 5, f"no: {one.reason}", words.NONE, smallest)
+        return (*[words.NONE] * 4, f"no: {one.reason}", words.NONE, smallest)
     return (
         _gib(need.kv_cache_bytes),
         _gib(one.budget.kv_cache_bytes),
-        _gib(need.memory_bytes),
         utilization(need),
         words.count(min(need.num_held, one.budget.max_num_seqs)),
         verdict(need),
@@ -149,8 +150,9 @@ def _demand_cells(one: Combination, answer: Answer) -> tuple[str, ...]:
 
 
 def verdict(need: Need) -> str:
-    """``yes``, or ``no:`` and what stands against it."""
-    return "yes" if need.fits else f"no: {', '.join(need.bound_by)}"
+    """``yes``, or ``no:`` and what stands against it; ``?`` where the error band decides."""
+    sure = "yes" if need.fits else f"no: {', '.join(need.bound_by)}"
+    return f"{sure} ?" if need.in_doubt else sure
 
 
 def utilization(need: Need) -> str:
@@ -198,7 +200,8 @@ def _replicas(need: Need, size: int) -> str:
     if need.replicas is None:
         return "no number of them: the pool does not hold one such request"
     gpus = need.replicas * size
-    return f"{words.count(need.replicas)} hold all ({words.count(gpus)} GPU{'s' * (gpus > 1)})"
+    hold = "holds" if need.replicas == 1 else "hold"
+    return f"{words.count(need.replicas)} {hold} all ({words.count(gpus)} GPU{'s' * (gpus > 1)})"
 
 
 def _size(holder: Holder | None) -> str:

@@ -13,6 +13,7 @@ from ..sim.store import write_files
 from .capacity_sheets import (
     CUT,
     IN_TURN,
+    NEED_IN_TURN,
     comparison_sheet,
     demand_facts,
     demand_sheet,
@@ -80,6 +81,8 @@ def _single(one: Combination, lengths: Sequence[int]) -> MemoryReport:
         facts = demand_facts(one, answer.need, answer)
         tables.append(facts_table(demand_title(answer.demand), facts))
         notes += answer.need.notes
+    if one.answers and budget.windowed:
+        notes.append(NEED_IN_TURN)
     return MemoryReport(
         heading=f"{one.model.name} ({one.model.source}) on {one.gpu.title}",
         tables=tuple(tables),
@@ -99,7 +102,9 @@ def _several(found: Sequence[Combination], lengths: Sequence[int]) -> MemoryRepo
 
 def _notes(found: Sequence[Combination]) -> tuple[str, ...]:
     """What is said of windows, of refusals, and of demands; the last two with their rows' names."""
-    notes = [IN_TURN] if any(one.budget and one.budget.windowed for one in found) else []
+    notes = []
+    if any(one.budget and one.budget.windowed for one in found):
+        notes += [IN_TURN, NEED_IN_TURN] if found[0].answers else [IN_TURN]
     notes += [CUT] if any(one.budget and one.length_bound == "KV pool" for one in found) else []
     named = list(zip(labels(found), found, strict=True))
     refused = [f"{label}: {one.refusal}" for label, one in named if one.refusal]
