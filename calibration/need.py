@@ -51,8 +51,6 @@ class Need:
     """The least that suffices, rounded up; None where the GPU is too small."""
     num_held: int
     """Requests of this length that the pool as it is holds at once."""
-    num_seqs: int
-    """What ``max_num_seqs`` allows of those."""
     replicas: int | None
     """Such servers that hold all; None where one holds no request."""
     bound_by: tuple[str, ...]
@@ -108,13 +106,7 @@ def need_of(budget: MemoryBudget, demand: Demand, *, max_model_len: int) -> Need
         "GPU memory": any(line.bytes < 0 for line in budget.lines),
     }
     utilization = _utilization(memory, budget.total_bytes)
-    needed = (blocks + 1) * budget.block_bytes
-    in_doubt = budget.kv_cache_low_bytes < needed <= budget.kv_cache_high_bytes
-    doubt = (
-        f"{demand} needs {needed / GIB:.2f} GiB of a KV pool that is between "
-        f"{budget.kv_cache_low_bytes / GIB:.2f} and {budget.kv_cache_high_bytes / GIB:.2f} GiB: "
-        "whether it fits is within the error of the estimate."
-    )
+    doubt = _doubt(budget, demand, (blocks + 1) * budget.block_bytes)
     return Need(
         demand=demand,
         request_blocks=budget.steady_blocks_of(tokens),
@@ -125,17 +117,27 @@ def need_of(budget: MemoryBudget, demand: Demand, *, max_model_len: int) -> Need
         memory_bytes=memory,
         gpu_memory_utilization=utilization,
         num_held=held,
-        num_seqs=min(seats, wanted),
         replicas=-(-wanted // min(held, seats)) if held else None,
         bound_by=tuple(name for name, binds in bounds.items() if binds),
-        in_doubt=in_doubt,
-        notes=(*_notes(budget, demand, max_model_len, blocks, utilization), *[doubt] * in_doubt),
+        in_doubt=bool(doubt),
+        notes=(*_notes(budget, demand, max_model_len, blocks, utilization), *doubt),
     )
 
 
 def _utilization(memory_bytes: int, total_bytes: int) -> float | None:
     found = math.ceil(memory_bytes / total_bytes * 1000) / 1000
     return found if found * total_bytes + CUDA_CONTEXT_BYTES <= total_bytes else None
+
+
+def _doubt(budget: MemoryBudget, demand: Demand, needed_bytes: int) -> tuple[str, ...]:
+    low, high = budget.kv_cache_low_bytes, budget.kv_cache_high_bytes
+    if not low < needed_bytes <= high:
+        return ()
+    return (
+        f"{demand} needs {needed_bytes / GIB:.2f} GiB of a KV pool that is between "
+        f"{low / GIB:.2f} and {high / GIB:.2f} GiB: whether it fits is within the error of the "
+        "estimate.",
+    )
 
 
 def _notes(

@@ -21,6 +21,8 @@ from .capacity_sheets import labels, requests_sheet
 from .picture import Picture
 from .style import CATEGORY_COLOURS, FONT_PT, INK, MEASURE, PAPER, QUIET, legend, new_figure, quiet
 
+Curve = tuple[list[int], list[int]]
+"""Lengths in tokens and requests at once."""
 MOST_LINES = 8
 COLOURS = (
     CATEGORY_COLOURS["token_states"],
@@ -54,12 +56,15 @@ def capacity_picture(found: Sequence[Combination]) -> Picture:
     figure = new_figure(3.6 + 0.23 * (len(drawn) + 1))
     axes = figure.subplots()
     quiet(axes, grid="both")
-    handles = [
-        _line(axes, one, number, shown[number], WIDTH_PT + WIDER_PT * (len(drawn) - 1 - number))
-        for number, one in enumerate(drawn)
-    ]
+    first = _first(drawn)
+    handles = []
+    for number, one in enumerate(drawn):
+        assert one.budget is not None, "those that fit have a budget"
+        curve = _curve(one, one.budget.steady_requests_of, first)
+        width = WIDTH_PT + WIDER_PT * (len(drawn) - 1 - number)
+        handles.append(_line(axes, one, curve, number, shown[number], width))
     if len(drawn) == 1:
-        handles += _as_the_engine_counts(axes, drawn[0])
+        handles += _as_the_engine_counts(axes, drawn[0], first)
     _scales(axes, drawn)
     _limits(axes, drawn)
     handles += _demands(axes, drawn)
@@ -88,9 +93,10 @@ def _key(label: str, **style: Any) -> Line2D:
     return Line2D([], [], label=label, **{"linestyle": "none", "markersize": 6, **style})
 
 
-def _line(axes: Axes, one: Combination, number: int, label: str, width: float) -> Line2D:
-    assert one.budget is not None, "those that fit have a budget"
-    tokens, held = _curve(one, one.budget.steady_requests_of)
+def _line(
+    axes: Axes, one: Combination, curve: Curve, number: int, label: str, width: float
+) -> Line2D:
+    tokens, held = curve
     colour = COLOURS[number]
     mark: dict[str, Any] = {"marker": MARKS[number], "markersize": 6, "color": colour}
     if one.length_bound == "KV pool":
@@ -100,33 +106,34 @@ def _line(axes: Axes, one: Combination, number: int, label: str, width: float) -
     return _key(label, **{**mark, "linestyle": "-", "linewidth": 2})
 
 
-def _as_the_engine_counts(axes: Axes, one: Combination) -> list[Line2D]:
+def _as_the_engine_counts(axes: Axes, one: Combination, first: int) -> list[Line2D]:
     assert one.budget is not None, "it is drawn"
     if not one.budget.windowed:
         return []
     style: dict[str, Any] = {"color": COLOURS[0], "linewidth": 1.2, "linestyle": (0, (1, 1.5))}
-    axes.plot(*_curve(one, one.budget.requests_of), **style)
+    axes.plot(*_curve(one, one.budget.requests_of, first), **style)
     return [_key("admitted together", **style)]
 
 
-def _curve(one: Combination, count: Callable[[int], int]) -> tuple[list[int], list[int]]:
+def _curve(one: Combination, count: Callable[[int], int], first: int) -> Curve:
     """Whole lengths, evenly spaced on a logarithmic axis up to the longest, and the counts."""
     longest = one.longest_tokens
-    first = _first(longest)
+    first = min(first, longest)
     steps = {round(first * (longest / first) ** (i / POINTS)) for i in range(POINTS + 1)}
     tokens = sorted(steps)
     return tokens, [count(length) for length in tokens]
 
 
-def _first(longest: int) -> int:
-    """Where the axis begins: at least four octaves before its end."""
+def _first(drawn: Sequence[Combination]) -> int:
+    """Where the lines begin: at least four octaves before the longest ends."""
+    longest = max(one.max_model_len for one in drawn)
     return max(1, min(SHORTEST_TOKENS, longest // 16))
 
 
 def _span(drawn: Sequence[Combination]) -> tuple[float, float]:
     longest = max(one.max_model_len for one in drawn)
     asked = [answer.demand.tokens for one in drawn for answer in one.answers]
-    return min([_first(longest), *asked]) / 1.15, max([longest, *asked]) * 1.25
+    return min([_first(drawn), *asked]) / 1.15, max([longest, *asked]) * 1.25
 
 
 def _ticks(drawn: Sequence[Combination]) -> list[int]:

@@ -150,9 +150,9 @@ def _demand_cells(one: Combination, answer: Answer) -> tuple[str, ...]:
 
 
 def verdict(need: Need) -> str:
-    """``yes``, or ``no:`` and what stands against it; ``?`` where the error band decides."""
+    """``yes``, or ``no:`` and what stands against it; in doubt where the error band decides."""
     sure = "yes" if need.fits else f"no: {', '.join(need.bound_by)}"
-    return f"{sure} ?" if need.in_doubt else sure
+    return f"{sure}, in doubt" if need.in_doubt else sure
 
 
 def utilization(need: Need) -> str:

@@ -81,7 +81,13 @@ def test_demand_rows(found: tuple[Combination, ...]) -> None:
     assert demand_sheet(found, 1).rows[0][-3] == "no: max_num_seqs"
 
 
-def test_facts_of_one(found: tuple[Combination, ...]) -> None:
+def test_in_doubt() -> None:
+    found = combined("llama-3.1-8b", sizes=(1, 2), asked="56x8192,57x8192")
+    verdicts = [[row[-3] for row in demand_sheet(found, index).rows] for index in (0, 1)]
+    assert verdicts == [["yes, in doubt", "yes"], ["no: KV pool, in doubt", "yes"]]
+
+
+def test_facts_of_one() -> None:
     (one,) = combined("llama-3.1-8b", asked="64x8192")
     answer = one.answers[0]
     assert answer.need is not None
