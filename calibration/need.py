@@ -52,7 +52,7 @@ class Need:
     num_held: int
     """Requests of this length that the pool as it is holds at once."""
     replicas: int | None
-    """Such servers that hold all; None where one holds no request."""
+    """Such servers that hold all; None where one serves no such request."""
     bound_by: tuple[str, ...]
     """What stands against it: ``KV pool``, ``max_num_seqs``, ``max_model_len``, or ``GPU memory``
     where the pool as given is larger than the GPU."""
@@ -105,6 +105,7 @@ def need_of(budget: MemoryBudget, demand: Demand, *, max_model_len: int) -> Need
         "max_model_len": max_model_len < tokens,
         "GPU memory": any(line.bytes < 0 for line in budget.lines),
     }
+    serves = held and not bounds["max_model_len"] and not bounds["GPU memory"]
     utilization = _utilization(memory, budget.total_bytes)
     doubt = _doubt(budget, demand, (blocks + 1) * budget.block_bytes)
     return Need(
@@ -117,7 +118,7 @@ def need_of(budget: MemoryBudget, demand: Demand, *, max_model_len: int) -> Need
         memory_bytes=memory,
         gpu_memory_utilization=utilization,
         num_held=held,
-        replicas=-(-wanted // min(held, seats)) if held else None,
+        replicas=-(-wanted // min(held, seats)) if serves else None,
         bound_by=tuple(name for name, binds in bounds.items() if binds),
         in_doubt=bool(doubt),
         notes=(*_notes(budget, demand, max_model_len, blocks, utilization), *doubt),

@@ -198,7 +198,7 @@ def _share(need: Need, given: float) -> str:
 
 def _replicas(need: Need, size: int) -> str:
     if need.replicas is None:
-        return "no number of them: the pool does not hold one such request"
+        return "no number of them: one serves no such request"
     gpus = need.replicas * size
     hold = "holds" if need.replicas == 1 else "hold"
     return f"{words.count(need.replicas)} {hold} all ({words.count(gpus)} GPU{'s' * (gpus > 1)})"

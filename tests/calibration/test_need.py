@@ -126,7 +126,7 @@ def test_max_num_seqs_and_length_are_limits_too() -> None:
     assert "max_num_seqs(=256) lets no more than 256 of the 300" in many.notes[0]
     assert need("300x1000", max_num_seqs=300).fits
     long = need("1x8192", "llama-2-7b")
-    assert long.bound_by == ("max_model_len",)
+    assert (long.bound_by, long.replicas) == (("max_model_len",), None)
     assert "pass the max_model_len(=4096)" in long.notes[0]
     assert need("1x8192", "llama-2-7b", max_model_len=8192).fits
     assert need("1x8192", "qwen3-32b", "a100", max_model_len=4096).bound_by == ("max_model_len",)
@@ -152,7 +152,7 @@ def test_no_server_where_one_request_does_not_fit() -> None:
 
 def test_a_pool_larger_than_the_gpu_holds_nothing() -> None:
     found = need("64x8192", kv_cache_memory_bytes=70 * GIB)
-    assert found.bound_by == ("GPU memory",)
+    assert (found.bound_by, found.replicas) == (("GPU memory",), None)
 
 
 @pytest.mark.parametrize("text", ["64x8192", "16x32768", "1000x2000"])
