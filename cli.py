@@ -140,7 +140,10 @@ def simulate(
 
 
 @app.command()
-@with_groups(hardware=options.hardware_options, flags=options.memory_options)
+@with_groups(
+    hardware=options.several(options.hardware_options, gpu=str, model=str),
+    flags=options.several(options.memory_options, kv_cache_dtype=str, tensor_parallel_size=int),
+)
 def memory(
     hardware: dict[str, Any],
     flags: dict[str, Any],
@@ -148,26 +151,34 @@ def memory(
         list[int] | None,
         typer.Option("--request-tokens", help="Prompt + output of a request; several times."),
     ] = None,
+    demands: Annotated[
+        list[str] | None,
+        typer.Option("--for", help="NxL: what N requests of L tokens need, 64x8192 or 64x8k."),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="PNG to write: requests at once against their length.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """What fits: the memory budget line by line, blocks, tokens, requests."""
-    from .calibration.memory import plan_memory
-    from .reports import tables
+    """What fits: the memory budget, blocks, requests; several models or GPUs side by side."""
+    from .calibration.combinations import load_combinations
+    from .calibration.demand import read_demands
+    from .reports.memory_report import memory_json, memory_report, write_capacity_png
 
-    model, gpu = _hardware(hardware)
-    budget = plan_memory(model=model, gpu=gpu, **flags)
+    found = load_combinations(hardware, flags, read_demands(demands or ()))
     lengths = tokens or [1_000, 4_000, 16_000, 64_000]
-    requests = {str(length): budget.requests_of(length) for length in lengths}
+    path = None if out is None else write_capacity_png(found, out)
     if as_json:
-        _print_json(
-            {"model": model.name, "gpu": gpu.name, **budget.to_json(), "requests_of": requests}
-        )
+        _print_json(memory_json(found, lengths))
         return
-    typer.echo(f"{model.name} ({model.source}) on {gpu.title}")
-    _print(tables.budget_table(budget))
-    _print(tables.pool_table(budget, lengths))
-    for note in budget.notes:
+    report = memory_report(found, lengths)
+    typer.echo(report.heading)
+    for table in report.tables:
+        _print(table)
+    for note in report.notes:
         typer.echo(f"Note: {note}")
+    if path is not None:
+        typer.echo(f"Wrote {path}")
 
 
 @app.command()

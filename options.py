@@ -7,9 +7,10 @@ decorated with :func:`with_groups` has a parameter for each group and shows all 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -32,11 +33,11 @@ def with_groups(**groups: Callable[..., Any]) -> Callable[[Callable[..., Any]], 
 
         @wraps(command)
         def run(**values: Any) -> Any:
-            built = {
-                name: groups[name](**{p.name: values.pop(p.name) for p in parameters})
-                for name, parameters in members.items()
-            }
             try:
+                built = {
+                    name: groups[name](**{p.name: values.pop(p.name) for p in parameters})
+                    for name, parameters in members.items()
+                }
                 return command(**values, **built)
             except ValueError as error:  # the user's input: one sentence, no traceback
                 typer.echo(f"Error: {error}", err=True)
@@ -72,6 +73,45 @@ def merged(*groups: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, An
     build.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
     build.__annotations__ = {p.name: p.annotation for p in everything}
     return build
+
+
+def several(group: Callable[..., dict[str, Any]], **kinds: type) -> Callable[..., dict[str, Any]]:
+    """The same options, but each that is named takes several values, repeated or in a comma list.
+
+    Its value is a tuple of that kind, in order, each once.
+
+    Raises:
+        ValueError: (when called) an empty value, or no whole number where the kind is ``int``.
+    """
+    parameters = [_listed(p) if p.name in kinds else p for p in _parameters(group)]
+
+    def build(**values: Any) -> dict[str, Any]:
+        read = {name: _each(name, values[name], kind) for name, kind in kinds.items()}
+        return group(**(values | read))
+
+    build.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    build.__annotations__ = {p.name: p.annotation for p in parameters}
+    return build
+
+
+def _listed(parameter: inspect.Parameter) -> inspect.Parameter:
+    option = copy(get_args(parameter.annotation)[1])
+    option.help = f"{option.help} Several: a,b."
+    return parameter.replace(
+        annotation=Annotated[list[str], option], default=[str(parameter.default)]
+    )
+
+
+def _each(name: str, texts: Sequence[str], kind: type) -> tuple[Any, ...]:
+    parts = [(text, part.strip()) for text in texts for part in text.split(",")]
+    for text, part in parts:
+        if not part:
+            raise ValueError(f"{name}(={text!r}) must not hold an empty value.")
+    try:
+        return tuple(dict.fromkeys(kind(part) for _, part in parts))
+    except ValueError:
+        values = ",".join(texts)
+        raise ValueError(f"{name}(={values!r}) must be whole numbers.") from None
 
 
 def file_options(

@@ -51,6 +51,17 @@ class KVGroup:
         held = min(self.window_tokens - 1 + max_in_flight_tokens, tokens)
         return -(-held // self.block_size) + 1
 
+    def steady_blocks_of(self, tokens: int) -> int:
+        """Blocks of one request that decodes, at its largest: the window, and a block that it has
+        half left. (The engine runs a step ahead, so that it gives a block back a token later.)
+        """
+        if self.kind == "recurrent":
+            return 1
+        held = -(-tokens // self.block_size)
+        if self.window_tokens is None:
+            return held
+        return min(held, -(-self.window_tokens // self.block_size) + 1)
+
 
 def layer_caches(
     layers: Iterable[KVLayers],

@@ -68,6 +68,34 @@ class MemoryBudget:
             raise ValueError(f"tokens(={tokens}) must be > 0.")
         return self.usable_blocks // self.blocks_of(tokens)
 
+    @property
+    def windowed(self) -> bool:
+        """Whether a request needs less once it is admitted."""
+        return any(group.window_tokens is not None for group in self.kv_groups)
+
+    def steady_blocks_of(self, tokens: int) -> int:
+        """Blocks of one request that has been admitted, over all groups, at its largest."""
+        return sum(group.steady_blocks_of(tokens) for group in self.kv_groups)
+
+    def blocks_for(self, num_requests: int, tokens: int) -> int:
+        """Blocks of so many requests, admitted in turn: the last one is admitted beside the others.
+
+        Tokens in flight are bounded by the step, not by the request, so that only one is counted
+        with all of them. Without windows this is ``num_requests * blocks_of(tokens)``.
+        """
+        return (num_requests - 1) * self.steady_blocks_of(tokens) + self.blocks_of(tokens)
+
+    def steady_requests_of(self, tokens: int) -> int:
+        """How many requests of so many tokens run at once when they are admitted in turn.
+
+        Raises:
+            ValueError: ``tokens`` is not positive.
+        """
+        if self.requests_of(tokens) == 0:
+            return 0
+        spare = self.usable_blocks - self.blocks_of(tokens)
+        return 1 + spare // self.steady_blocks_of(tokens)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values; ``budget`` maps each line's name to its bytes."""
         return {

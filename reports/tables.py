@@ -58,7 +58,9 @@ def pool_table(budget: MemoryBudget, request_tokens: Sequence[int] = ()) -> Tabl
     """What the KV pool holds, and how many requests of each of these lengths."""
     facts = pool_facts(budget)
     for tokens in request_tokens:
-        facts[f"requests of {words.count(tokens)} tokens"] = words.count(budget.requests_of(tokens))
+        together, in_turn = budget.requests_of(tokens), budget.steady_requests_of(tokens)
+        more = f" ({words.count(in_turn)} admitted in turn)" if in_turn > together else ""
+        facts[f"requests of {words.count(tokens)} tokens"] = words.count(together) + more
     return facts_table("KV pool", facts)
 
 
