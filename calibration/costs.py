@@ -23,33 +23,26 @@ def _datasheet(arguments: str, **deployment: object) -> StepCost:
 
 
 def _silicon(arguments: str, **deployment: object) -> StepCost:
-    from .silicon import SiliconCost
-    from .silicon.systems import why_not
+    from .silicon import TableMissing, silicon_cost
 
     if arguments:
         raise ValueError(f"step_cost(='silicon:{arguments}') takes no arguments.")
-    gpu = deployment["gpu"]
-    assert isinstance(gpu, GPUSpec)
-    if missing := why_not(gpu):
-        raise ValueError(f"step_cost(='silicon') cannot be had: {missing}; take datasheet.")
-    return SiliconCost.of(**deployment)  # type: ignore[arg-type]  # forwarded from step_cost
+    try:
+        return silicon_cost(**deployment)  # type: ignore[arg-type]  # forwarded from step_cost
+    except TableMissing as error:
+        raise ValueError(f"step_cost(='silicon') cannot be had: {error}") from None
 
 
 def _auto(arguments: str, **deployment: object) -> StepCost:
-    from .silicon.systems import why_not
-    from .silicon.tables import TableMissing
+    from .silicon import TableMissing, silicon_cost
 
     if arguments:
         raise ValueError(f"step_cost(='auto:{arguments}') takes no arguments.")
-    gpu = deployment["gpu"]
-    assert isinstance(gpu, GPUSpec)
-    missing = why_not(gpu)
-    if not missing:
-        try:
-            return _silicon("", **deployment)
-        except TableMissing as error:
-            missing = str(error).rstrip(".")
-    return DatasheetCost.of(**deployment, why=missing)  # type: ignore[arg-type]  # as above
+    try:
+        return silicon_cost(**deployment)  # type: ignore[arg-type]  # forwarded from step_cost
+    except TableMissing as error:
+        why = str(error).rstrip(".")
+        return DatasheetCost.of(**deployment, why=why)  # type: ignore[arg-type]  # as above
 
 
 def _affine(arguments: str, **deployment: object) -> StepCost:

@@ -80,9 +80,7 @@ class RunningBatch:
         request.decoding = True
         self.num_decodes += 1
         self._base_sum += base
-        if self.num_decodes == 1:
-            self._longest_base = base
-        elif self._longest_base is not None and base > self._longest_base:
+        if self.num_decodes == 1 or (self._longest_base is not None and base > self._longest_base):
             self._longest_base = base
         request.end = end = request.total_tokens - base
         heappush(self._ends, (end, request.sequence, request))

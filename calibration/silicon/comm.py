@@ -1,21 +1,38 @@
-"""All-reduce between the GPUs of one replica, from the engine's own kernel as measured.
+"""All-reduce between the GPUs of one replica, as measured.
 
-Two a layer under tensor parallelism, each of tokens * hidden 16-bit values. The table's message
-sizes are elements; between them, the logarithm of the time is linear in that of the size.
+Two a layer under tensor parallelism, each of tokens * hidden 16-bit values. The engine has a kernel
+of its own for short messages between GPUs that reach each other directly, and NCCL for the rest:
+of the two tables the faster is taken. Message sizes are elements; between them, the logarithm of
+the time is linear in that of the size.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from ..estimate import NOTHING, Estimate
 from ..gpus import GPUSpec
-from .estimate import NOTHING, Estimate
 from .systems import SYSTEMS
 from .tables import TableMissing, rows, source_of
 
-OPERATOR = ("comm", "custom_allreduce")
+CUSTOM = ("comm", "custom_allreduce")
+NCCL = ("comm", "nccl")
 IN_A_GRAPH = "graph"
 ELEMENT_BYTES = 2
+
+
+class _Measured(NamedTuple):
+    """One kernel's times, both as logarithms."""
+
+    elements: np.ndarray
+    ns: np.ndarray
+
+    def ns_at(self, log_elements: float) -> float:
+        """In proportion beyond the last size."""
+        over = max(0.0, log_elements - float(self.elements[-1]))
+        return float(np.exp(np.interp(log_elements, self.elements, self.ns) + over))
 
 
 class AllReduce:
@@ -24,30 +41,43 @@ class AllReduce:
     def __init__(self, gpu: GPUSpec, num_gpus: int) -> None:
         self.num_gpus = num_gpus
         folder = SYSTEMS[gpu.name].folder
-        self.source = source_of(folder, *OPERATOR)
-        found = rows(folder, *OPERATOR, ("num_gpus", "message_size", "kernel_source"))
+        found = rows(folder, *CUSTOM, ("num_gpus", "message_size", "kernel_source"))
         graph = np.char.find(found["kernel_source"].astype(str), IN_A_GRAPH) >= 0
         sizes = sorted(set(found["num_gpus"][graph].tolist()))
         if not sizes:
             raise TableMissing(f"no measured all-reduce in CUDA graphs on {gpu.name}.")
         nearest = min(sizes, key=lambda n: abs(np.log2(n / max(num_gpus, 2))))
         self.derived = nearest != num_gpus
-        chosen = graph & (found["num_gpus"] == nearest)
-        order = np.argsort(found["message_size"][chosen])
-        self._logs = np.log(found["message_size"][chosen][order].astype(float))
-        self._ns = np.log(found["ns"][chosen][order])
+        self._kernels = [_measured(found, graph & (found["num_gpus"] == nearest))]
+        self.source = source_of(folder, *CUSTOM)
+        self._add_nccl(folder, nearest)
         ring, ours = (nearest - 1) / nearest, (num_gpus - 1) / num_gpus
-        self._scale = ours / ring
+        self._scale = ours / ring if self.derived else 1.0
 
     def __call__(self, elements: int) -> Estimate:
         """One message of so many 16-bit values."""
         if self.num_gpus == 1 or elements <= 0:
             return NOTHING
-        x = np.log(elements)
-        ns = float(np.exp(np.interp(x, self._logs, self._ns)))
-        over = max(0.0, float(x - self._logs[-1]))
-        outside = self.derived or over > 0
-        ns *= float(np.exp(over)) * (self._scale if self.derived else 1.0)
-        away = float(np.min(np.abs(self._logs - x)) / np.log(2))
+        x = float(np.log(elements))
+        ns, kernel = min((kernel.ns_at(x), index) for index, kernel in enumerate(self._kernels))
+        known = self._kernels[kernel].elements
+        away = float(np.min(np.abs(known - x)) / np.log(2))
+        outside = self.derived or x > known[-1]
         moved = 2.0 * elements * ELEMENT_BYTES * (self.num_gpus - 1) / self.num_gpus
-        return Estimate(ns, moved, 0.0, away, outside)
+        return Estimate(ns * self._scale, moved, 0.0, away, outside)
+
+    def _add_nccl(self, folder: str, num_gpus: int) -> None:
+        where = {"op_name": "all_reduce", "nccl_dtype": "half", "num_gpus": num_gpus}
+        try:
+            found = rows(folder, *NCCL, ("message_size",), where, backend="")
+        except TableMissing:
+            return
+        if len(found["ns"]):
+            self._kernels.append(_measured(found, found["ns"] > 0))
+            self.source += " or NCCL"
+
+
+def _measured(found: dict[str, np.ndarray], chosen: np.ndarray) -> _Measured:
+    order = np.argsort(found["message_size"][chosen])
+    elements = found["message_size"][chosen][order].astype(float)
+    return _Measured(np.log(elements), np.log(found["ns"][chosen][order]))

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..estimate import NOTHING, Estimate
 from ..gpus import GPUSpec
 from .cold import ColdGrid
-from .estimate import NOTHING, Estimate
 from .heads import Heads, differs, measured, nearest
 from .systems import SYSTEMS
 from .tables import source_of

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..estimate import NOTHING, Estimate
 from ..gpus import GPUSpec
 from ..model_spec import ModelSpec
 from ..step_cost import NS_PER_S
-from .estimate import NOTHING, Estimate
 
 LEAST_NS = 3000.0
 READ = 0.8
@@ -27,9 +27,9 @@ SOURCE = "aiconfigurator-core system file (3 us a kernel, 0.8 of the bandwidth)"
 
 
 class Kernel(NamedTuple):
-    """One kernel, launched ``count`` times a step."""
+    """One kernel, launched so many times a step."""
 
-    count: int
+    launches: int
     values_per_token: float
 
 
@@ -55,8 +55,8 @@ def layers_ns(gpu: GPUSpec, made: tuple[Kernel, ...], tokens: int) -> Estimate:
     total, moved = 0.0, 0.0
     for kernel in made:
         size = kernel.values_per_token * VALUE_BYTES * tokens
-        total += kernel.count * _ns(gpu, size)
-        moved += kernel.count * size
+        total += kernel.launches * _ns(gpu, size)
+        moved += kernel.launches * size
     return Estimate(total, moved, 0.0, 0.0, False)
 
 

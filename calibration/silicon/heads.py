@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from math import log2
 from typing import Any
@@ -13,6 +13,7 @@ from .systems import SYSTEMS
 from .tables import TableMissing, distinct, rows
 
 KEYS = ("num_heads", "num_key_value_heads", "head_dim", "kv_cache_dtype")
+WINDOW = "window_size"
 SAME_GROUP = 0.01
 
 
@@ -43,26 +44,29 @@ class Heads:
 def nearest(gpu_name: str, operator: tuple[str, str], heads: Heads) -> Heads:
     """The measured kernel that is most like these heads.
 
-    KV dtype first, then head dimension, query heads per KV head, number of KV heads. Its window is
-    that of ``heads`` where the table has it, else none.
+    KV dtype first, then head dimension, query heads per KV head, the window (the same or none),
+    number of KV heads.
     """
     folder = SYSTEMS[gpu_name].folder
-    found = rows(folder, *operator, KEYS)
-    known = set(zip(*(found[name].tolist() for name in KEYS), strict=True))
+    windowed = bool(distinct(folder, *operator, WINDOW))
+    found = rows(folder, *operator, (*KEYS, WINDOW) if windowed else KEYS)
+    columns = [found[name].tolist() for name in KEYS]
+    columns.append(found[WINDOW].tolist() if windowed else [0] * len(columns[0]))
+    known = {key for key in zip(*columns, strict=True) if key[-1] in (0, heads.window)}
 
-    def distance(key: tuple[int, int, int, str]) -> tuple[float, ...]:
-        query, kv, dim, dtype = key
+    def distance(key: tuple[int, int, int, str, int]) -> tuple[float, ...]:
+        query, kv, dim, dtype, window = key
         return (
             float(dtype != heads.kv_dtype),
             abs(log2(dim / heads.dim)),
             abs(log2(query / kv / heads.group)),
+            float(window != heads.window),
             abs(log2(kv / heads.kv)),
             dim,
         )
 
-    query, kv, dim, dtype = min(known, key=distance)
-    entry = Heads(query=query, kv=kv, dim=dim, kv_dtype=dtype, window=heads.window)
-    return entry if _where(folder, operator, entry) is not None else replace(entry, window=0)
+    query, kv, dim, dtype, window = min(known, key=distance)
+    return Heads(query=query, kv=kv, dim=dim, kv_dtype=dtype, window=window)
 
 
 def measured(
@@ -74,9 +78,13 @@ def measured(
         TableMissing: there are none.
     """
     folder = SYSTEMS[gpu_name].folder
-    where = _where(folder, operator, entry)
-    found = None if where is None else rows(folder, *operator, columns, where)
-    if found is None or not len(found["ns"]):
+    where: dict[str, Any] = dict(
+        zip(KEYS, (entry.query, entry.kv, entry.dim, entry.kv_dtype), strict=True)
+    )
+    if distinct(folder, *operator, WINDOW):
+        where[WINDOW] = entry.window
+    found = rows(folder, *operator, columns, where)
+    if not len(found["ns"]):
         raise TableMissing(f"no measured {operator[1]} for {entry} on {gpu_name}.")
     return found
 
@@ -88,16 +96,3 @@ def differs(heads: Heads, entry: Heads) -> bool:
         or entry.dim != heads.dim
         or abs(entry.group / heads.group - 1) > SAME_GROUP
     )
-
-
-@lru_cache(maxsize=256)
-def _where(folder: str, operator: tuple[str, str], entry: Heads) -> dict[str, Any] | None:
-    """The filter of an entry, None where the table has no row with its window."""
-    where: dict[str, Any] = dict(
-        zip(KEYS, (entry.query, entry.kv, entry.dim, entry.kv_dtype), strict=True)
-    )
-    windows = distinct(folder, *operator, "window_size")
-    if not windows:
-        return where if not entry.window else None
-    where["window_size"] = entry.window
-    return where if len(rows(folder, *operator, (), where)["ns"]) else None

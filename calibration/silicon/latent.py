@@ -17,9 +17,9 @@ from math import log2
 
 import numpy as np
 
+from ..estimate import NOTHING, Estimate
 from ..gpus import GPUSpec
 from .cold import ColdGrid
-from .estimate import NOTHING, Estimate
 from .grid import LogGrid
 from .systems import SYSTEMS
 from .tables import rows, source_of
@@ -101,6 +101,19 @@ class Latent:
         flops = 2.0 * context_tokens * self._heads * (LATENT + LATENT - 64)
         return Estimate(value, context_tokens * self.token_bytes, flops, at.distance, outside)
 
+    def mixed(
+        self,
+        chunks: tuple[tuple[int, int], ...],
+        decodes: int = 0,
+        decode_context_tokens: float = 0.0,
+        longest_context_tokens: float = 0.0,
+    ) -> Estimate:
+        """Prefills and decodes, launched apart."""
+        made = self(decodes, decode_context_tokens)
+        for new, past in chunks:
+            made = made.plus(self.chunk(new, past))
+        return made
+
     def chunk(self, new: int, past: int) -> Estimate:
         """Prefill of ``new`` tokens after ``past`` cached ones."""
         found = self._prefill(new)
@@ -113,17 +126,20 @@ class Latent:
         return Estimate(ns, float(moved), flops, distance, found.outside or self.derived)
 
 
+MODEL = "deepseek-ai/DeepSeek-V3"
+
+
 def _where(folder: str, num_heads: int, kv_dtype: str, fp8_weights: bool) -> dict[str, object]:
     """The nearest measured variant."""
     names = ("num_heads", "kv_cache_dtype", "gemm_type")
-    found = rows(folder, *GENERATION, names)
+    found = rows(folder, *GENERATION, names, {"model": MODEL})
     known = set(zip(*(found[name].tolist() for name in names), strict=True))
     gemm = "fp8_block" if fp8_weights else "bfloat16"
     best = min(
         known,
         key=lambda k: (k[1] != kv_dtype, k[2] != gemm, abs(log2(k[0] / num_heads)), k[0]),
     )
-    return dict(zip(names, best, strict=True))
+    return {"model": MODEL, **dict(zip(names, best, strict=True))}
 
 
 def _per_pair_ns(length: np.ndarray, ns: np.ndarray) -> float:

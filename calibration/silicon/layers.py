@@ -1,4 +1,4 @@
-"""Which operators a model's layers run on one GPU of a replica.
+"""Which operators a model's layers run on one GPU of a replica, from the card's tables.
 
 Shapes follow from the specification: attention projections from heads and dimensions, MLP matrices
 from its parameters (two or three of ``hidden * intermediate``), experts from the routed ones.
@@ -6,60 +6,28 @@ from its parameters (two or three of ``hidden * intermediate``), experts from th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 
+from ..estimate import Estimate
 from ..gpus import GPUSpec
 from ..model_spec import KVLayers, ModelSpec
-from . import latent
+from ..operators import Attention, Operator, Operators, RecurrentLayers
+from . import elementwise, latent
 from .comm import AllReduce
 from .decode import DecodeTable
 from .gemm import Gemm
 from .heads import Heads
 from .latent import Latent
+from .mixed import JointAttention, SeparateAttention
 from .moe import Experts, Moe
 from .prefill import PrefillLaw
 from .recurrent import Recurrent
+from .systems import SYSTEMS
 
 WIDE_KV = ("bfloat16", "float16", "float32", "bf16", "fp16", "half", "float")
 VALUE_HEAD_DIM = 128
 """Of a gated delta rule; its state has as many keys a head."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Product:
-    """One linear layer's matrix product on one GPU: ``n`` outputs from ``k`` inputs."""
-
-    label: str
-    n: int
-    k: int
-    count: int
-    """Layers that have it."""
-    gemm: Gemm
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attention:
-    """Layers of one kind, with what is known of their kernels."""
-
-    label: str
-    count: int
-    decode: DecodeTable | Latent
-    prefill: PrefillLaw | Latent
-    window: int
-    """Tokens; 0 without."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operators:
-    """Everything that one step launches on one GPU."""
-
-    products: tuple[Product, ...]
-    head: Product
-    attention: tuple[Attention, ...]
-    experts: tuple[tuple[int, Moe], ...]
-    """Number of layers, and one layer's routed experts."""
-    recurrent: tuple[tuple[int, Recurrent], ...]
-    all_reduce: AllReduce | None
 
 
 def operators(
@@ -71,37 +39,73 @@ def operators(
         TableMissing: the card has no table of an operator that the model needs.
     """
     size = tensor_parallel_size
-    attention, recurrent = [], []
-    for group in model.layers:
-        if group.kind == "recurrent":
-            recurrent.append((group.num_layers, _recurrent(gpu, group, size)))
-        else:
-            attention.append(_attention(model, gpu, group, kv_cache_dtype, size))
+    by_tokens = [*_products(model, gpu, size), *_experts(model, gpu, size)]
+    by_tokens.append(_elementwise(model, gpu, size))
+    if size > 1:
+        by_tokens.append(_all_reduce(model, gpu, size))
+    kinds = [group for group in model.layers if group.kind != "recurrent"]
+    states = [group for group in model.layers if group.kind == "recurrent"]
     return Operators(
-        products=tuple(_products(model, gpu, size)),
-        head=_head(model, gpu, size),
-        attention=tuple(attention),
-        experts=_experts(model, gpu, size),
-        recurrent=tuple(recurrent),
-        all_reduce=AllReduce(gpu, size) if size > 1 else None,
+        by_tokens=tuple(by_tokens),
+        by_rows=(_head(model, gpu, size), _sampling(model, gpu)),
+        attention=tuple(_attention(model, gpu, kind, kv_cache_dtype, size) for kind in kinds),
+        recurrent=tuple(_recurrent(gpu, group, size) for group in states),
+        uses_longest=not SYSTEMS[gpu.name].balances_sequences,
     )
 
 
-def _products(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Product]:
+def _times(one: Callable[[int], Estimate], count: int) -> Callable[[int], Estimate]:
+    return lambda tokens: one(tokens).times(count)
+
+
+def _product(label: str, n: float, k: float, count: int, gemm: Gemm) -> Operator:
+    """``n`` outputs from ``k`` inputs in so many layers."""
+    one = partial(gemm, n=round(n), k=round(k))
+    return Operator(label=label, source=gemm.source, ns=_times(one, count), derived=gemm.derived)
+
+
+def _elementwise(model: ModelSpec, gpu: GPUSpec, size: int) -> Operator:
+    kernels = elementwise.kernels(model, size)
+    return Operator(
+        label="norms, rotary, KV write, activation",
+        source=elementwise.SOURCE,
+        ns=lambda tokens: elementwise.layers_ns(gpu, kernels, tokens),
+    )
+
+
+def _sampling(model: ModelSpec, gpu: GPUSpec) -> Operator:
+    return Operator(
+        label="sampling",
+        source=elementwise.SOURCE,
+        ns=lambda rows: elementwise.sampling_ns(gpu, model.vocab_size, rows),
+    )
+
+
+def _all_reduce(model: ModelSpec, gpu: GPUSpec, size: int) -> Operator:
+    table = AllReduce(gpu, size)
+    return Operator(
+        label="all-reduce",
+        source=table.source,
+        ns=lambda tokens: table(tokens * model.hidden_size).times(2 * model.num_layers),
+        derived=table.derived,
+    )
+
+
+def _products(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Operator]:
     made = _attention_products(model, gpu, size)
     h, bits = model.hidden_size, _bits(model, "mlp")
     dense = model.parameters_of("mlp")
     if dense and model.intermediate_size:
         whole = h * model.intermediate_size
         layers = _layers_of(dense, whole, model.num_layers)
-        gemm = Gemm(gpu, bits)
         gated = round(dense / layers / whole) >= 3
-        made += _mlp(gemm, h, model.intermediate_size // size, layers, gated, "")
+        width = model.intermediate_size // size
+        made += _mlp(Gemm(gpu, bits), h, width, layers, gated, "")
     shared = model.shared_expert_intermediate_size
     if shared and model.parameters_of("shared_experts"):
         layers = max(1, round(model.parameters_of("shared_experts") / (3 * h * shared)))
         gemm = Gemm(gpu, _bits(model, "shared_experts"))
-        made += _mlp(gemm, h, -(-shared // size), layers, True, "shared ")
+        made += _mlp(gemm, h, -(-shared // size), layers, True, "shared expert ")
     if model.num_experts:
         layers = max(1, round(model.parameters_of("router") / (h * model.num_experts)))
         made.append(_product("router", model.num_experts, h, layers, Gemm(gpu, 16.0)))
@@ -116,7 +120,7 @@ def _layers_of(parameters: int, matrix: int, num_layers: int) -> int:
 
 def _mlp(
     gemm: Gemm, hidden: int, width: int, layers: int, gated: bool, prefix: str
-) -> list[Product]:
+) -> list[Operator]:
     up = ("gate and up", 2 * width) if gated else ("up", width)
     return [
         _product(f"{prefix}{up[0]} projection", up[1], hidden, layers, gemm),
@@ -124,11 +128,7 @@ def _mlp(
     ]
 
 
-def _product(label: str, n: float, k: float, count: int, gemm: Gemm) -> Product:
-    return Product(label=label, n=round(n), k=round(k), count=count, gemm=gemm)
-
-
-def _attention_products(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Product]:
+def _attention_products(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Operator]:
     """Query, key and value in one product, output in another; other kinds by their parameters."""
     h, gemm, made = model.hidden_size, Gemm(gpu, _bits(model, "attention")), []
     left, rest = model.parameters_of("attention"), []
@@ -145,10 +145,10 @@ def _attention_products(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Produ
         left -= group.num_layers * h * (query + kv * pair + inner)
     layers = sum(group.num_layers for group in rest)
     if layers and not _whole_module(model):
-        wide = max(left, 0) / layers / h / size
-        inner = model.num_heads * VALUE_HEAD_DIM / size
-        made.append(_product("other attention projections", max(wide - inner, 1), h, layers, gemm))
-        made.append(_product("output projection", h, inner, layers, gemm))
+        outputs = model.num_heads * VALUE_HEAD_DIM / size
+        inputs = max(left / layers / h / size - outputs, 1.0)
+        made.append(_product("other attention projections", inputs, h, layers, gemm))
+        made.append(_product("output projection", h, outputs, layers, gemm))
     return made
 
 
@@ -161,15 +161,15 @@ def _whole_module(model: ModelSpec) -> bool:
     )
 
 
-def _head(model: ModelSpec, gpu: GPUSpec, size: int) -> Product:
+def _head(model: ModelSpec, gpu: GPUSpec, size: int) -> Operator:
     role = "embedding" if model.tied_embeddings else "lm_head"
     gemm = Gemm(gpu, _bits(model, role))
     return _product("LM head", -(-model.vocab_size // size), model.hidden_size, 1, gemm)
 
 
-def _experts(model: ModelSpec, gpu: GPUSpec, size: int) -> tuple[tuple[int, Moe], ...]:
+def _experts(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Operator]:
     if not model.num_experts:
-        return ()
+        return []
     one = 3 * model.hidden_size * model.expert_intermediate_size * model.num_experts
     layers = max(1, round(model.parameters_of("experts") / one))
     experts = Experts(
@@ -180,46 +180,73 @@ def _experts(model: ModelSpec, gpu: GPUSpec, size: int) -> tuple[tuple[int, Moe]
         bits=_bits(model, "experts"),
         tensor_parallel_size=size,
     )
-    return ((layers, Moe(gpu, experts)),)
+    moe = Moe(gpu, experts)
+    ns = _times(moe, layers)
+    return [Operator(label="routed experts", source=moe.source, ns=ns, derived=moe.derived)]
 
 
-def _recurrent(gpu: GPUSpec, group: KVLayers, size: int) -> Recurrent:
+def _recurrent(gpu: GPUSpec, group: KVLayers, size: int) -> RecurrentLayers:
     state = group.state_bytes / size
     heads = max(1, round(state / (4 * VALUE_HEAD_DIM * VALUE_HEAD_DIM)))
-    return Recurrent(gpu, state_bytes=state, value_heads=heads)
+    table = Recurrent(gpu, state_bytes=state, value_heads=heads)
+    return RecurrentLayers(
+        count=group.num_layers,
+        decode=table.decode,
+        chunk=table.chunk,
+        source=table.source,
+        derived=table.derived,
+    )
 
 
 def _attention(
     model: ModelSpec, gpu: GPUSpec, group: KVLayers, kv_cache_dtype: str, size: int
 ) -> Attention:
     dtype = "bfloat16" if kv_cache_dtype in WIDE_KV else "fp8"
+    query = max(1, model.num_heads // size)
     if group.kind == "mla":
-        table = Latent(
-            gpu,
-            num_heads=max(1, model.num_heads // size),
-            kv_dtype=dtype,
-            fp8_weights=_bits(model, "attention") < 12,
-            whole=_whole_module(model),
-        )
-        label = "latent attention" + (" and its projections" if table.whole else "")
-        return Attention(
-            label=label, count=group.num_layers, decode=table, prefill=table, window=0
-        )
+        return _latent(model, gpu, group, dtype, query)
     heads = Heads(
-        query=max(1, model.num_heads // size),
+        query=query,
         kv=group.heads_per_gpu(size),
         dim=group.head_dim,
         kv_dtype=dtype,
         window=group.window_tokens or 0,
     )
-    label = "attention" if not heads.window else f"attention, window {heads.window}"
-    prefill = PrefillLaw(gpu, heads)
+    law = PrefillLaw(gpu, heads)
+    decode = DecodeTable(gpu, heads, tile_ns_per_key=law.tile_ns_per_key)
+    system = SYSTEMS[gpu.name]
     return Attention(
-        label=label,
+        label=f"attention, window {heads.window}" if heads.window else "attention",
         count=group.num_layers,
-        decode=DecodeTable(gpu, heads, tile_ns_per_key=prefill.tile_ns_per_key),
-        prefill=prefill,
+        decode=decode,
+        mixed=JointAttention(law, decode, own_tiles=not system.packs_query_heads)
+        if system.attention != "separate"
+        else SeparateAttention(law, decode),
         window=heads.window,
+        decode_source=decode.source,
+        mixed_source=law.source,
+        derived=decode.derived or law.derived,
+    )
+
+
+def _latent(
+    model: ModelSpec, gpu: GPUSpec, group: KVLayers, kv_dtype: str, num_heads: int
+) -> Attention:
+    table = Latent(
+        gpu,
+        num_heads=num_heads,
+        kv_dtype=kv_dtype,
+        fp8_weights=_bits(model, "attention") < 12,
+        whole=_whole_module(model),
+    )
+    return Attention(
+        label="latent attention" + (" and its projections" if table.whole else ""),
+        count=group.num_layers,
+        decode=table,
+        mixed=table.mixed,
+        decode_source=table.source,
+        mixed_source=table.source,
+        derived=table.derived,
     )
 
 

@@ -17,9 +17,9 @@ from math import log2
 
 import numpy as np
 
+from ..estimate import NOTHING, Estimate
 from ..gpus import GPUSpec
 from ..step_cost import NS_PER_S
-from .estimate import NOTHING, Estimate
 from .gemm import peak_flops
 from .grid import LogGrid
 from .systems import SYSTEMS
@@ -56,7 +56,7 @@ class Experts:
     def bytes_read(self, tokens: float) -> float:
         """On one GPU: each expert that a token chose, once."""
         missed = (1.0 - self.experts_per_token / self.num_experts) ** tokens
-        return self.num_experts * (1.0 - missed) * self._expert_parameters * self.bits / 8
+        return self._expert_parameters * self.bits / 8 * self.num_experts * (1.0 - float(missed))
 
     def flops(self, tokens: float) -> float:
         """On one GPU."""
@@ -74,11 +74,14 @@ class Moe:
     def __init__(self, gpu: GPUSpec, experts: Experts) -> None:
         self.gpu, self.experts = gpu, experts
         folder = SYSTEMS[gpu.name].folder
-        table = rows(folder, *OPERATOR, (*SHAPE, "num_tokens", "moe_dtype", "distribution"))
+        table = rows(
+            folder, *OPERATOR, (*SHAPE, "num_tokens", "moe_dtype", "distribution", "kernel_source")
+        )
         dtype, shape = _nearest(gpu.name, table, experts)
         chosen = _chosen(table, dtype, shape)
         kind = next(d for d in DISTRIBUTIONS if (table["distribution"][chosen] == d).any())
         chosen &= table["distribution"] == kind
+        chosen &= table["kernel_source"] == _commonest(table["kernel_source"][chosen])
         entry = Experts(
             hidden_size=shape[0],
             intermediate_size=shape[1],
@@ -150,6 +153,12 @@ def _nearest(
 def _order(dtype: str) -> float:
     """Between formats of as many bits, the one that servers run by default."""
     return float(("fp8_block", "fp8").index(dtype)) if dtype.startswith("fp8") else 0.0
+
+
+def _commonest(names: np.ndarray) -> str:
+    """Where two kernels were measured on one shape, the one with more points."""
+    found, counts = np.unique(names.astype(str), return_counts=True)
+    return str(found[np.argmax(counts)])
 
 
 def _chosen(table: dict[str, np.ndarray], dtype: str, shape: tuple[int, ...]) -> np.ndarray:

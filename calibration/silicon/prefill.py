@@ -15,8 +15,9 @@ beside a prefill. Query heads that share keys then read them one after another, 
 where the batch's keys of one KV head pass the L2 cache.
 
 ``a`` and ``b`` come from the card's table of uniform prefills (many short ones; the longest one);
-the difference of table and law at these chunks without cached tokens, read off a grid of (sequences,
-tokens), is added. The table has no cached tokens before a chunk: there the law stands alone.
+the difference of table and law at these chunks without cached tokens, read off a grid of
+(sequences, tokens), is added. The table has no cached tokens before a chunk: there the law stands
+alone.
 
 A tile without work, of a sequence shorter than the longest in the launch, still costs its start.
 """
@@ -28,8 +29,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..estimate import Estimate
 from ..gpus import GPUSpec
-from .estimate import Estimate
 from .grid import LogGrid
 from .heads import Heads, differs, measured, nearest
 from .systems import SYSTEMS, System

@@ -10,8 +10,8 @@ from math import log2
 
 import numpy as np
 
+from ..estimate import NOTHING, Estimate
 from ..gpus import GPUSpec
-from .estimate import NOTHING, Estimate
 from .grid import LogGrid
 from .systems import SYSTEMS
 from .tables import rows, source_of

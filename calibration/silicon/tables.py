@@ -89,7 +89,7 @@ def select(
 
 def distinct(system: str, family: str, operator: str, column: str) -> tuple[Any, ...]:
     """The different values of one column, sorted."""
-    table, path = _table(system, family, operator, BACKEND)
+    table, _ = _table(system, family, operator, BACKEND)
     if column not in table.column_names:
         return ()
     return tuple(sorted(table[column].unique().to_pylist()))
@@ -110,7 +110,8 @@ def _path(system: str, family: str, operator: str, backend: str) -> Path:
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise TableMissing("aiconfigurator-core, which ships the measured tables, is missing.")
-    folder = Path(spec.origin).parent / "systems" / "data" / system / family / backend
+    folder = Path(spec.origin).parent / "systems" / "data" / system / family
+    folder = folder / backend if backend else folder / operator  # NCCL belongs to no engine
     found = sorted(
         (path for path in folder.glob(f"*/{operator}_perf.parquet") if _released(path)),
         key=lambda path: tuple(int(part) for part in path.parent.name.split(".")),

@@ -1,4 +1,4 @@
-"""Step time from measured operators.
+"""Step time from measured operators, added up.
 
     gpu   = linear layers(n) + experts(n) + elementwise(n) + all-reduce(n) + LM head(rows)
             + sampling(rows) + recurrent + attention
@@ -7,9 +7,12 @@
 
 ``n`` is the number of tokens, padded to the captured CUDA-graph size while there is one; ``rows``
 is one per decode and per chunk. Decode attention is read at the batch's mean context, linear
-between measured contexts, and at least what its longest sequence takes; a mixed batch goes by the
-kernel's tiles (``prefill``). For a run of decode steps the cost is thus a maximum of straight
-lines between knots: a span of steps is a closed form.
+between measured contexts, with what its longest sequence adds; a step with chunks is asked of the
+source's mixed attention. For a run of decode steps the cost is a maximum of straight lines between
+knots, so that a span of steps is a closed form.
+
+The band of a shape is the source's own, wider by its terms' distance from measured points, each
+weighted by its share of the step.
 """
 
 from __future__ import annotations
@@ -18,24 +21,20 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..engine_defaults import batch_defaults, capture_sizes, padded
-from ..gpus import GPUSpec
-from ..host import EAGER_LAUNCH_S, GAP_S, HOST_SOURCE, PIECEWISE_LAUNCH_S, host_ns
-from ..model_spec import ModelSpec
-from ..step_cost import NS_PER_S, UNBOUNDED, Band, Batch, Line, StepCost
-from ..terms import Term, bound_of
-from . import elementwise
+from .engine_defaults import padded
 from .estimate import NOTHING, Estimate
-from .layers import Attention, Operators, Product, operators
-from .prefill import PrefillLaw
-from .systems import SYSTEMS
-from .tables import package_version
+from .gpus import GPUSpec
+from .host import EAGER_LAUNCH_S, GAP_S, HOST_SOURCE, PIECEWISE_LAUNCH_S, host_ns
+from .model_spec import ModelSpec
+from .operators import Attention, Operators
+from .step_cost import NS_PER_S, UNBOUNDED, Band, Batch, Line, StepCost
+from .terms import Term, bound_of
 
-SILICON_BAND = Band(
-    low=0.90,
-    high=1.12,
-    source="a served run on an RTX PRO 6000 and the published H100 decode law, see the tests",
-)
+PER_OCTAVE = 0.05
+"""Wider on each side, per octave between a term's shape and the nearest measured one (assumed)."""
+EXTRAPOLATED = 0.20
+"""Wider on each side, for a term that no measured shape surrounds (assumed)."""
+UNEVEN_SOURCE = "derived: one multiprocessor reads one sequence's keys"
 
 
 class _Curve(NamedTuple):
@@ -52,8 +51,8 @@ class _Curve(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SiliconCost(StepCost):
-    """Built by :meth:`of`; asked by the simulator a hundred thousand times a run."""
+class OperatorCost(StepCost):
+    """Asked by the simulator a hundred thousand times a run; what it was asked is remembered."""
 
     model: ModelSpec
     gpu: GPUSpec
@@ -63,58 +62,19 @@ class SiliconCost(StepCost):
     """Empty where CUDA graphs are off."""
     async_scheduling: bool
     operators: Operators
-    source: str = field(default="silicon", init=False)
-    band: Band = field(default=SILICON_BAND, init=False)
+    source: str
+    """``silicon`` or ``measured``."""
+    origin: str
+    """The source with what it was taken from, for people."""
+    band: Band
     uses_longest: bool = field(init=False)
-    _kernels: tuple[elementwise.Kernel, ...] = field(init=False, repr=False, compare=False)
     _bases: dict[tuple[int, int], float] = field(init=False, repr=False, compare=False)
     _curves: dict[int, _Curve] = field(init=False, repr=False, compare=False)
-    _joint: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        made = elementwise.kernels(self.model, self.tensor_parallel_size)
-        system = SYSTEMS[self.gpu.name]
-        object.__setattr__(self, "_kernels", made)
+        object.__setattr__(self, "uses_longest", self.operators.uses_longest)
         object.__setattr__(self, "_bases", {})
         object.__setattr__(self, "_curves", {})
-        object.__setattr__(self, "_joint", not system.packs_query_heads)
-        object.__setattr__(self, "uses_longest", not system.balances_sequences)
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        model: ModelSpec,
-        gpu: GPUSpec,
-        kv_cache_dtype: str = "auto",
-        tensor_parallel_size: int = 1,
-        enforce_eager: bool = False,
-        max_num_seqs: int | None = None,
-        async_scheduling: bool = True,
-    ) -> SiliconCost:
-        """The cost of a model on a GPU (``max_num_seqs`` defaults to the engine's for the card).
-
-        Raises:
-            ValueError: unknown KV dtype, a tensor-parallel size the heads do not allow, or a card
-                without tables.
-        """
-        model.check_tensor_parallel(tensor_parallel_size)
-        if max_num_seqs is None:
-            max_num_seqs = batch_defaults(gpu)[1]
-        if max_num_seqs <= 0:
-            raise ValueError(f"max_num_seqs(={max_num_seqs}) must be > 0.")
-        dtype = model.resolve_kv_dtype(kv_cache_dtype)
-        return cls(
-            model=model,
-            gpu=gpu,
-            kv_cache_dtype=dtype,
-            tensor_parallel_size=tensor_parallel_size,
-            capture_sizes=() if enforce_eager else capture_sizes(max_num_seqs),
-            async_scheduling=async_scheduling,
-            operators=operators(
-                model, gpu, kv_cache_dtype=dtype, tensor_parallel_size=tensor_parallel_size
-            ),
-        )
 
     def step_ns(self, batch: Batch) -> float:
         """Nanoseconds of one engine step of this shape."""
@@ -143,17 +103,29 @@ class SiliconCost(StepCost):
         host = Term(name="host, exposed", ns=exposed, source=HOST_SOURCE, bound="host")
         return tuple(sorted([*made, host], key=lambda term: -term.ns))
 
+    def band_of(self, batch: Batch) -> Band:
+        """The source's band, wider by the distance of each term from what was measured."""
+        terms = self.terms(batch)
+        whole = sum(term.ns for term in terms)
+        wider = sum(term.ns / whole * _doubt(term) for term in terms)
+        return Band(
+            low=self.band.low / (1.0 + wider),
+            high=self.band.high * (1.0 + wider),
+            source=f"{self.band.source}; {wider:.1%} wider by the distance to measured shapes",
+        )
+
+    def outside(self, *, num_seqs: int, num_tokens: int, longest_context: int) -> tuple[str, ...]:
+        """Terms that no measured shape surrounds, at the largest shapes of a deployment."""
+        decodes = Batch(num_seqs, num_seqs * longest_context)
+        chunk = Batch(0, 0, ((num_tokens, 0),))
+        terms = (*self.terms(decodes), *self.terms(chunk))
+        return tuple(sorted({term.name for term in terms if term.extrapolated}))
+
     def describe(self) -> dict[str, object]:
         """What determines the numbers, with their sources."""
-        found = self.operators
-        sources = {p.gemm.source for p in (*found.products, found.head)}
-        sources |= {kind.decode.source for kind in found.attention}
-        sources |= {moe.source for _, moe in found.experts}
-        sources |= {layer.source for _, layer in found.recurrent}
-        if found.all_reduce is not None:
-            sources.add(found.all_reduce.source)
         return {
             "source": self.source,
+            "origin": self.origin,
             "model": self.model.name,
             "model_source": self.model.source,
             "gpu": self.gpu.name,
@@ -161,25 +133,14 @@ class SiliconCost(StepCost):
             "kv_cache_dtype": self.kv_cache_dtype,
             "tensor_parallel_size": self.tensor_parallel_size,
             "weight_bytes_per_gpu": self.model.weight_bytes_per_gpu(self.tensor_parallel_size),
-            "tables": sorted(sources),
-            "tables_version": package_version(),
-            "derived": self.derived(),
+            "tables": list(self.operators.sources),
+            "derived": list(self.operators.derived),
             "async_scheduling": self.async_scheduling,
             "host_s": host_ns(1) / NS_PER_S,
+            "gap_s": GAP_S,
             "capture_sizes": list(self.capture_sizes),
             "band": {"low": self.band.low, "high": self.band.high, "source": self.band.source},
         }
-
-    def derived(self) -> list[str]:
-        """Operators of which no measured kernel is just like the model's."""
-        found = self.operators
-        names = [p.label for p in (*found.products, found.head) if p.gemm.derived]
-        names += [kind.label for kind in found.attention if kind.decode.derived]
-        names += ["experts" for _, moe in found.experts if moe.derived]
-        names += ["recurrent layers" for _, layer in found.recurrent if layer.derived]
-        if found.all_reduce is not None and found.all_reduce.derived:
-            names.append("all-reduce")
-        return sorted(set(names))
 
     # ------------------------------------------------------------------ a run of decode steps
 
@@ -215,7 +176,7 @@ class SiliconCost(StepCost):
 
     def _curve(self, decodes: int) -> _Curve:
         """Built once for each number of sequences."""
-        kinds = self.operators.attention
+        kinds = self._kinds
         means = sorted({x for kind in kinds for x in (*kind.decode.contexts, kind.window)} - {0})
         values = [0.0] * len(means)
         full = [0.0] * len(means)
@@ -245,31 +206,22 @@ class SiliconCost(StepCost):
 
     def _mixed(self, batch: Batch) -> float:
         """Attention of all layers in a step with chunks."""
-        total = 0.0
-        for kind in self.operators.attention:
-            total += kind.count * self._mixed_layer(kind, batch).ns
-        for count, layer in self.operators.recurrent:
-            ns = sum(layer.chunk(new).ns for new, _ in batch.chunks)
-            total += count * ns
+        total = sum(kind.count * self._mixed_layer(kind, batch).ns for kind in self._kinds)
+        for layers in self.operators.recurrent:
+            total += layers.count * sum(layers.chunk(new).ns for new, _ in batch.chunks)
         return total
 
-    def _mixed_layer(self, kind: Attention, batch: Batch) -> Estimate:
+    @property
+    def _kinds(self) -> tuple[Attention, ...]:
+        return self.operators.attention
+
+    @staticmethod
+    def _mixed_layer(kind: Attention, batch: Batch) -> Estimate:
         decodes, context = batch.num_decodes, float(batch.decode_context_tokens)
-        if not isinstance(kind.prefill, PrefillLaw):
-            made = kind.decode(decodes, context)
-            for new, past in batch.chunks:
-                made = made.plus(kind.prefill.chunk(new, past))
-            return made
-        if not decodes:
-            return kind.prefill(batch.chunks)
-        pure = kind.decode(decodes, context)
-        floor = kind.decode.floor_ns(decodes)
-        if self._joint:
+        longest = 0.0
+        if decodes:
             longest = max(float(batch.longest_context_tokens), context / decodes)
-            return kind.prefill(
-                batch.chunks, decodes, context, longest, max(0.0, pure.ns - floor)
-            )
-        return kind.prefill(batch.chunks).plus(pure._replace(ns=max(0.0, pure.ns - floor)))
+        return kind.mixed(batch.chunks, decodes, context, longest)
 
     # ------------------------------------------------------------------ what contexts do not touch
 
@@ -281,32 +233,19 @@ class SiliconCost(StepCost):
         if known is None:
             estimates = self._linear(rows, batch.num_tokens).values()
             known = self._bases[key] = sum(estimate.ns for _, estimate in estimates)
-        if self.operators.recurrent:
-            decodes = batch.num_decodes
-            known += sum(n * layer.decode(decodes).ns for n, layer in self.operators.recurrent)
+        decodes = batch.num_decodes
+        for layers in self.operators.recurrent:
+            known += layers.count * layers.decode(decodes).ns
         return known
 
     def _linear(self, rows: int, tokens: int) -> dict[str, tuple[str, Estimate]]:
         """Everything but attention, by label, with its source."""
-        run, found = padded(tokens, self.capture_sizes), self.operators
+        run = padded(tokens, self.capture_sizes)
         made: dict[str, tuple[str, Estimate]] = {}
-
-        def add(label: str, source: str, estimate: Estimate) -> None:
-            before = made.get(label, (source, NOTHING))[1]
-            made[label] = source, before.plus(estimate)
-
-        for p in found.products:
-            add(p.label, p.gemm.source, _product(p, run))
-        for count, moe in found.experts:
-            add("routed experts", moe.source, moe(run).times(count))
-        moved = elementwise.layers_ns(self.gpu, self._kernels, run)
-        add("norms, rotary, KV write, activation", elementwise.SOURCE, moved)
-        if found.all_reduce is not None:
-            one = found.all_reduce(run * self.model.hidden_size)
-            add("all-reduce", found.all_reduce.source, one.times(2 * self.model.num_layers))
-        add(found.head.label, found.head.gemm.source, _product(found.head, rows))
-        sampled = elementwise.sampling_ns(self.gpu, self.model.vocab_size, rows)
-        add("sampling", elementwise.SOURCE, sampled)
+        for count, operators in ((run, self.operators.by_tokens), (rows, self.operators.by_rows)):
+            for operator in operators:
+                before = made.get(operator.label, (operator.source, NOTHING))[1]
+                made[operator.label] = operator.source, before.plus(operator.ns(count))
         return made
 
     def _linear_terms(self, batch: Batch) -> list[Term]:
@@ -315,29 +254,27 @@ class SiliconCost(StepCost):
             self._term(label, source, estimate)
             for label, (source, estimate) in self._linear(rows, batch.num_tokens).items()
         ]
-        for count, layer in self.operators.recurrent:
-            estimate = layer.decode(batch.num_decodes)
+        for layers in self.operators.recurrent:
+            estimate = layers.decode(batch.num_decodes)
             for new, _ in batch.chunks:
-                estimate = estimate.plus(layer.chunk(new))
-            made.append(self._term("recurrent layers", layer.source, estimate.times(count)))
+                estimate = estimate.plus(layers.chunk(new))
+            made.append(self._term("recurrent layers", layers.source, estimate.times(layers.count)))
         return made
 
     def _attention_terms(self, batch: Batch) -> list[Term]:
         made = []
-        for kind in self.operators.attention:
+        for kind in self._kinds:
             if batch.chunks:
-                estimate = self._mixed_layer(kind, batch)
-                source = kind.prefill.source
+                estimate, source = self._mixed_layer(kind, batch), kind.mixed_source
             else:
                 estimate = kind.decode(batch.num_decodes, float(batch.decode_context_tokens))
-                source = kind.decode.source
+                source = kind.decode_source
             made.append(self._term(kind.label, source, estimate.times(kind.count)))
         if not batch.chunks and batch.longest_context_tokens:
             even = self._decode_lines(batch._replace(longest_context_tokens=0))[0]
             more = max(line.first_ns for line in self._decode_lines(batch)[:-1]) - even.first_ns
             if more > 0:
-                source = "derived: one multiprocessor reads one sequence"
-                made.append(Term(name="uneven contexts", ns=more, source=source))
+                made.append(Term(name="uneven contexts", ns=more, source=UNEVEN_SOURCE))
         return made
 
     def _term(self, name: str, source: str, estimate: Estimate) -> Term:
@@ -379,13 +316,12 @@ class SiliconCost(StepCost):
         return max(gpu_ns, launch_ns) + host_ns(rows)
 
 
-def _product(p: Product, tokens: int) -> Estimate:
-    return p.gemm(tokens, p.n, p.k).times(p.count)
+def _doubt(term: Term) -> float:
+    """Relative, on each side."""
+    return PER_OCTAVE * (term.distance or 0.0) + EXTRAPOLATED * term.extrapolated
 
 
-def _slopes(
-    values: list[float], means: list[float], beyond: float, decodes: int
-) -> list[float]:
+def _slopes(values: list[float], means: list[float], beyond: float, decodes: int) -> list[float]:
     """Of each segment, per token of total context; flat below the first knot."""
     pairs = zip(values, values[1:], means, means[1:], strict=False)
     inner = [(b - a) / ((y - x) * decodes) for a, b, x, y in pairs]

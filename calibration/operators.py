@@ -1,0 +1,117 @@
+"""What one step launches on one GPU, as values: each operator gives its time for a shape.
+
+A source of measured operators (``silicon``, ``kernel_profile``) fills in :class:`Operators`;
+``operator_cost`` adds them up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from .estimate import Estimate
+
+Chunks = tuple[tuple[int, int], ...]
+"""``(new tokens, cached tokens)`` of each prefill."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """An operator that costs by tokens (or by rows of logits), over all layers that have it."""
+
+    label: str
+    source: str
+    ns: Callable[[int], Estimate]
+    derived: bool = False
+    """No measured kernel is just like it."""
+
+
+class DecodeAttention(Protocol):
+    """Decode attention of one layer."""
+
+    contexts: list[float]
+    """Measured contexts of one sequence, tokens."""
+
+    def means(self, batch: int, contexts: list[float]) -> tuple[list[float], float]:
+        """``(ns at each mean context, ns per token of one sequence beyond the last)``."""
+
+    def floor_ns(self, batch: int) -> float:
+        """The launch with next to nothing to read."""
+
+    def longest_ns(self, batch: int) -> tuple[float, float]:
+        """``(floor, ns per token of the longest sequence)``; 0 where it does not matter."""
+
+    def __call__(self, batch: int, context_tokens: float) -> Estimate:
+        """So many sequences that attend to so many tokens in all, evenly."""
+
+
+class MixedAttention(Protocol):
+    """Attention of one layer in a step with chunks."""
+
+    def __call__(
+        self,
+        chunks: Chunks,
+        decodes: int,
+        decode_context_tokens: float,
+        longest_context_tokens: float,
+    ) -> Estimate:
+        """Chunks and decodes together, in one launch or several."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """Layers of one kind."""
+
+    label: str
+    count: int
+    decode: DecodeAttention
+    mixed: MixedAttention
+    window: int = 0
+    """Tokens that a position sees; 0 for all."""
+    decode_source: str
+    mixed_source: str
+    derived: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecurrentLayers:
+    """Layers with a state per sequence."""
+
+    count: int
+    decode: Callable[[int], Estimate]
+    """By sequences, one token each."""
+    chunk: Callable[[int], Estimate]
+    """By tokens of one sequence."""
+    source: str
+    derived: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operators:
+    """Everything that one step launches on one GPU."""
+
+    by_tokens: tuple[Operator, ...]
+    by_rows: tuple[Operator, ...]
+    """LM head and sampling: one row for each decode and each chunk."""
+    attention: tuple[Attention, ...]
+    recurrent: tuple[RecurrentLayers, ...] = ()
+    uses_longest: bool = False
+    """Whether an uneven batch costs more than an even one."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Of every figure, sorted."""
+        found = {operator.source for operator in (*self.by_tokens, *self.by_rows)}
+        found |= {kind.decode_source for kind in self.attention}
+        found |= {kind.mixed_source for kind in self.attention}
+        found |= {layers.source for layers in self.recurrent}
+        return tuple(sorted(found))
+
+    @property
+    def derived(self) -> tuple[str, ...]:
+        """Labels of what no measured kernel is just like, sorted."""
+        found = {o.label for o in (*self.by_tokens, *self.by_rows) if o.derived}
+        found |= {kind.label for kind in self.attention if kind.derived}
+        found |= {"recurrent layers" for layers in self.recurrent if layers.derived}
+        return tuple(sorted(found))
