@@ -250,7 +250,7 @@ def engine_options(
         _option(
             _ENGINE,
             "auto (silicon where the card has measured tables, else datasheet), silicon, "
-            "datasheet, or affine:BASE_S,PER_SCHEDULED_TOKEN_S,PER_CONTEXT_TOKEN_S.",
+            "datasheet, measured:FOLDER of kernel times, or affine:BASE_S,PER_SCHEDULED_TOKEN_S,PER_CONTEXT_TOKEN_S.",
         ),
     ] = "auto",
     enable_prefix_caching: Annotated[

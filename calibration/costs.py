@@ -1,7 +1,8 @@
 """Step-cost sources by name.
 
 ``auto`` is the best there is for the card: ``silicon`` (measured operators) where it has tables,
-else ``datasheet`` (roofline). ``affine:`` takes three coefficients.
+else ``datasheet`` (roofline). ``measured:`` takes a folder of the card's own kernel times,
+``affine:`` three coefficients.
 """
 
 from __future__ import annotations
@@ -45,12 +46,21 @@ def _auto(arguments: str, **deployment: object) -> StepCost:
         return DatasheetCost.of(**deployment, why=why)  # type: ignore[arg-type]  # as above
 
 
+def _measured(arguments: str, **deployment: object) -> StepCost:
+    from .kernel_profile import profile_cost
+
+    if not arguments:
+        raise ValueError("step_cost(='measured') needs a folder of kernel times: measured:FOLDER.")
+    return profile_cost(arguments, **deployment)  # type: ignore[arg-type]  # as above
+
+
 def _affine(arguments: str, **deployment: object) -> StepCost:
     return AffineCost.parse(arguments)
 
 
 SOURCES: dict[str, Callable[..., StepCost]] = {
     "auto": _auto,
+    "measured": _measured,
     "silicon": _silicon,
     "datasheet": _datasheet,
     "affine": _affine,

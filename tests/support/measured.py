@@ -33,13 +33,14 @@ def figure(summary: Summary, name: str) -> float:
     return float(getattr(value, quantile) if quantile else value)
 
 
-def simulated_run(path: Path) -> tuple[Server, Summary]:
+def simulated_run(path: Path, step_cost: str = "silicon") -> tuple[Server, Summary]:
     """The run as kvsim has it."""
     trace = load_trace(path, trace_block_size=16)
     server = resolve(
         model=load_model("llama-3.1-8b"),
         gpu=load_gpu("rtx-pro-6000"),
         trace=trace,
+        step_cost_spec=step_cost,
         flags={"max_num_seqs": 128, "max_num_batched_tokens": 2048},
     )
     return server, simulate_server(server, trace=trace)[1]
