@@ -86,10 +86,10 @@ def _state_page(group: KVLayers, tensor_parallel_size: int) -> int:
 def _caches(
     group: KVLayers, block_size: int, kv_cache_dtype: str, tensor_parallel_size: int
 ) -> list[LayerCache]:
+    states = -(-block_size // group.tokens_per_state)
     if group.kind == "recurrent":
         page = _state_page(group, tensor_parallel_size)
     else:
-        states = -(-block_size // group.tokens_per_state)
         page = states * group.state_bytes_per_token(kv_cache_dtype, tensor_parallel_size)
     cache = LayerCache(
         kind=group.kind,
@@ -100,7 +100,7 @@ def _caches(
     )
     if not group.index_head_dim:
         return [cache]
-    return [cache, replace(cache, page_bytes=block_size * group.index_bytes_per_token)]
+    return [cache, replace(cache, page_bytes=states * group.index_bytes_per_token)]
 
 
 def group_layers(

@@ -40,7 +40,13 @@ class KVLayers:
     kv_lora_rank: int = 0
     rope_dim: int = 0
     index_head_dim: int = 0
-    """Sparse-attention indexer: one FP8 key and a scale per token beside the latent (0: none)."""
+    """Sparse-attention indexer: one key per token beside the KV (0: none)."""
+    index_key_bits: int = 8
+    """FP8 keys have an fp32 scale per 128 values; 16-bit keys have none."""
+    shared_kv: bool = False
+    """K and V are one stored vector."""
+    fp8_token_bytes: int = 0
+    """Of one stored vector where the FP8 kernel has a layout of its own (0: by the dtype)."""
     tokens_per_state: int = 1
     """Tokens that one stored vector stands for (compressed attention)."""
     state_bytes: int = 0
@@ -69,16 +75,21 @@ class KVLayers:
         dtype = kv_dtype(kv_cache_dtype)
         if self.kind == "recurrent":
             return 0
+        if self.fp8_token_bytes and kv_cache_dtype.startswith("fp8"):
+            return self.fp8_token_bytes
         if self.kind == "mla":
             elements = self.kv_lora_rank + self.rope_dim
             return dtype.latent_token_bytes or dtype.vector_bytes(elements)
-        pair = dtype.vector_bytes(self.head_dim) + dtype.vector_bytes(self.head_dim_v)
-        return self.heads_per_gpu(tensor_parallel_size) * pair
+        stored = dtype.vector_bytes(self.head_dim)
+        if not self.shared_kv:
+            stored += dtype.vector_bytes(self.head_dim_v)
+        return self.heads_per_gpu(tensor_parallel_size) * stored
 
     @property
     def index_bytes_per_token(self) -> int:
         """Bytes of the indexer's key in one layer: FP8 values, one fp32 scale per 128 of them."""
-        return self.index_head_dim + 4 * (self.index_head_dim // 128)
+        scales = 4 * (self.index_head_dim // 128) if self.index_key_bits == 8 else 0
+        return self.index_head_dim * self.index_key_bits // 8 + scales
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

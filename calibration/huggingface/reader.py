@@ -12,12 +12,14 @@ from typing import Any
 
 from ..json_files import read_json
 from ..model_spec import ModelSpec, WeightGroup
+from ..weight_formats import FULL_BITS, MXFP4_BITS
 from .attention import attention_parameters
 from .fields import Fields
 from .kv import kv_layers, kv_shape
 from .layers import Layer, read_layers
 from .mlp import dense_intermediate_size, mlp_parameters, read_experts
-from .quantization import FULL_BITS, MXFP4_BITS, checkpoint_kv_dtype, role_bits
+from .quantization import checkpoint_kv_dtype, role_bits
+from .quantized_modules import RoleLayers
 
 TIED_BY_DEFAULT = ("opt", "gemma", "gpt2", "cohere")
 FOUR_NORMS = ("gemma2", "gemma3", "gemma4")
@@ -68,7 +70,7 @@ def spec_from_config(raw: Mapping[str, Any], *, name: str, source: str, where: s
         name=name,
         source=source,
         layers=groups,
-        weights=_weights(fields, layers, _bits(fields, quantization)),
+        weights=_weights(fields, layers, _bits(fields, layers, quantization)),
         num_layers=len(layers),
         hidden_size=fields.positive("hidden_size", "n_embd"),
         num_heads=fields.positive("num_attention_heads", "n_head"),
@@ -99,15 +101,31 @@ def _quantization(fields: Fields) -> Mapping[str, Any] | None:
     return value
 
 
-def _bits(fields: Fields, quantization: Mapping[str, Any] | None) -> dict[str, float]:
+def _bits(
+    fields: Fields, layers: list[Layer], quantization: Mapping[str, Any] | None
+) -> dict[str, float]:
     """By role; DeepSeek-V4 says apart from the rest that its experts are in four bits."""
     try:
-        bits = role_bits(quantization)
+        bits = role_bits(quantization, _role_layers(fields, layers))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError):
         raise ValueError(
             f"{fields.where}: quantization_config does not follow any known quantisation format."
         ) from None
-    return {**bits, "experts": MXFP4_BITS} if fields.value("expert_dtype") == "fp4" else bits
+    own_fp4 = fields.value("expert_dtype") == "fp4" and bits.get("experts", FULL_BITS) >= 8
+    return {**bits, "experts": MXFP4_BITS} if own_fp4 else bits
+
+
+def _role_layers(fields: Fields, layers: list[Layer]) -> RoleLayers:
+    """Numbers of the layers that have each quantised role."""
+    both = fields.flag("enable_moe_block")
+    moe = frozenset(i for i, layer in enumerate(layers) if layer.mlp == "moe")
+    dense = (i for i, layer in enumerate(layers) if layer.mlp == "dense" or (both and i in moe))
+    return {
+        "attention": frozenset(i for i, layer in enumerate(layers) if layer.attention != "none"),
+        "mlp": frozenset(dense),
+        "experts": moe,
+        "shared_experts": moe,
+    }
 
 
 def _tied(fields: Fields) -> bool:
