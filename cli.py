@@ -148,14 +148,23 @@ def memory(
         list[int] | None,
         typer.Option("--request-tokens", help="Prompt + output of a request; several times."),
     ] = None,
+    speculative_config: Annotated[
+        str | None,
+        typer.Option(
+            help="A drafter, vLLM's JSON: method, model, num_speculative_tokens.",
+            rich_help_panel="Server",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """What fits: the memory budget line by line, blocks, tokens, requests."""
     from .calibration.memory import plan_memory
+    from .calibration.speculative import read_speculation
     from .reports import tables
 
     model, gpu = _hardware(hardware)
-    budget = plan_memory(model=model, gpu=gpu, **flags)
+    drafter = read_speculation(speculative_config, model)
+    budget = plan_memory(model=model, gpu=gpu, speculation=drafter, **flags)
     lengths = tokens or [1_000, 4_000, 16_000, 64_000]
     requests = {str(length): budget.requests_of(length) for length in lengths}
     if as_json:
@@ -322,9 +331,10 @@ def _taken(work: dict[str, Any]) -> Taken:
 def _hardware(hardware: dict[str, Any]) -> tuple[Any, Any]:
     from .calibration.gpus import load_gpu
     from .calibration.models import load_model
+    from .calibration.quantized import quantized
 
     gpu = load_gpu(hardware["gpu"], price_usd_per_hour=hardware["price"])
-    return load_model(hardware["model"]), gpu
+    return quantized(load_model(hardware["model"]), hardware["quantization"]), gpu
 
 
 def _server(hardware: dict[str, Any], flags: dict[str, Any], trace: Trace) -> Server:

@@ -22,6 +22,8 @@ class LayerCache:
     page_bytes: int
     """Of one block in one layer."""
     window_tokens: int | None = None
+    num_states: int = 1
+    """States of one sequence in a recurrent layer: speculation keeps one per draft beside."""
 
     @property
     def type_key(self) -> tuple[str, int | None]:
@@ -39,11 +41,12 @@ class KVGroup:
     page_bytes: int
     """Of one block over all layers of the group."""
     window_tokens: int | None = None
+    num_states: int = 1
 
     def blocks_of(self, tokens: int, max_in_flight_tokens: int) -> int:
         """Blocks of one request at its largest; a window group also holds what is in flight."""
         if self.kind == "recurrent":
-            return 1
+            return self.num_states
         if self.window_tokens is None:
             return -(-tokens // self.block_size)
         if self.kind == "chunked_local":
@@ -58,6 +61,7 @@ def layer_caches(
     block_size: int,
     kv_cache_dtype: str = "auto",
     tensor_parallel_size: int = 1,
+    num_states: int = 1,
 ) -> tuple[LayerCache, ...]:
     """Pages of a model's layers on one GPU; recurrent states stretch the attention blocks.
 
@@ -76,7 +80,10 @@ def layer_caches(
     found: list[LayerCache] = []
     for group in layers:
         found += _caches(group, block_size, kv_cache_dtype, tensor_parallel_size)
-    return tuple(found)
+    return tuple(
+        replace(cache, num_states=num_states) if cache.kind == "recurrent" else cache
+        for cache in found
+    )
 
 
 def _state_page(group: KVLayers, tensor_parallel_size: int) -> int:
@@ -142,6 +149,7 @@ def _one_group(layers: Sequence[LayerCache]) -> KVGroup:
         block_size=first.block_size,
         page_bytes=sum(layer.num_layers * layer.page_bytes for layer in layers),
         window_tokens=first.window_tokens,
+        num_states=first.num_states,
     )
 
 
@@ -168,6 +176,7 @@ def _split(layer: LayerCache, size: int) -> list[KVGroup]:
             block_size=layer.block_size,
             page_bytes=layer.page_bytes * (base + (i < longer)),
             window_tokens=layer.window_tokens,
+            num_states=layer.num_states,
         )
         for i in range(number)
     ]

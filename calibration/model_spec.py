@@ -8,6 +8,7 @@ holds ``max(1, num_kv_heads // tensor_parallel_size)`` heads.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .kv_dtypes import kv_dtype
@@ -92,6 +93,18 @@ class KVLayers:
         return self.index_head_dim * self.index_key_bits // 8 + scales
 
 
+def bytes_per_token(
+    layers: Iterable[KVLayers], kv_cache_dtype: str, tensor_parallel_size: int
+) -> int:
+    """KV bytes of one token over these layers, on one GPU."""
+    return sum(
+        group.num_layers
+        * group.state_bytes_per_token(kv_cache_dtype, tensor_parallel_size)
+        // group.tokens_per_state
+        for group in layers
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightGroup:
     """Parameters of one role, over all layers."""
@@ -144,6 +157,13 @@ class ModelSpec:
     shared_expert_intermediate_size: int = 0
     hub_id: str | None = None
     """Where Hugging Face has its weights; None for a model read from a file."""
+    quantization: str | None = None
+    """What the user asked its weights to be stored as, beyond what the checkpoint has."""
+    draft_method: str | None = None
+    """``eagle`` or ``eagle3``: a head that drafts for another model, no model of its own."""
+    mtp_layers: tuple[KVLayers, ...] = ()
+    """Multi-token-prediction layers, loaded only to speculate."""
+    mtp_weights: tuple[WeightGroup, ...] = ()
 
     @property
     def num_parameters(self) -> int:
@@ -200,23 +220,26 @@ class ModelSpec:
             ValueError: unknown dtype.
         """
         dtype = self.resolve_kv_dtype(kv_cache_dtype)
-        return sum(
-            group.num_layers
-            * group.state_bytes_per_token(dtype, tensor_parallel_size)
-            // group.tokens_per_state
-            for group in self.layers
-        )
+        return bytes_per_token(self.layers, dtype, tensor_parallel_size)
 
     def check_tensor_parallel(self, tensor_parallel_size: int) -> None:
         """Whether the heads divide.
 
         Raises:
-            ValueError: the size is not positive or does not divide the attention heads.
+            ValueError: the size is not positive, does not divide the attention heads, or neither
+                divides the KV heads nor copies each of them equally often.
         """
-        if tensor_parallel_size <= 0:
+        size = tensor_parallel_size
+        if size <= 0:
             raise ValueError(f"tensor_parallel_size(={tensor_parallel_size}) must be > 0.")
         if self.num_heads % tensor_parallel_size:
             raise ValueError(
                 f"tensor_parallel_size(={tensor_parallel_size}) must divide the "
                 f"{self.num_heads} attention heads of {self.name}."
             )
+        for heads in {g.num_kv_heads for g in self.layers if g.kind not in ("mla", "recurrent")}:
+            if heads % size and size % heads:
+                raise ValueError(
+                    f"tensor_parallel_size(={size}) must divide the {heads} KV heads of "
+                    f"{self.name}, or be a multiple of them."
+                )

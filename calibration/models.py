@@ -1,7 +1,9 @@
 """Models by name or by file: ``load_model("llama-3.1-8b")``, ``load_model("path/config.json")``.
 
 The catalogue holds compact Hugging Face configurations, each with its source, and is read by the
-same code as a user's file.
+same code as a user's file: the fields of the real ``config.json`` that decide shapes and weights
+(those that aiconfigurator-core ships are copied from there, and a test compares the two). An entry
+with a ``base`` is that entry's configuration with some fields replaced: a quantised checkpoint.
 """
 
 from __future__ import annotations
@@ -71,14 +73,17 @@ def _catalogue_model(name: str) -> ModelSpec:
 
     entry = _catalogue()[name]
     source = f"catalogue: {entry['source']}"
-    spec = spec_from_config(entry["config"], name=name, source=source, where=f"catalogue {name}")
+    config = entry["config"]
+    if "base" in entry:
+        config = {**_catalogue()[entry["base"]]["config"], **config}
+    spec = spec_from_config(config, name=name, source=source, where=f"catalogue {name}")
     return replace(spec, hub_id=entry.get("hub_id"))
 
 
 def _shortened(name: str) -> list[str]:
     """``meta-llama/Meta-Llama-3.1-8B-Instruct`` -> the same without vendor, start and ending."""
-    short = NEUTRAL_STARTS.sub("", name.rsplit("/", 1)[-1])
-    forms = [short]
+    hub_name = name.rsplit("/", 1)[-1]
+    forms = [hub_name, NEUTRAL_STARTS.sub("", hub_name)]
     while (shorter := NEUTRAL_ENDINGS.sub("", forms[-1])) != forms[-1]:
         forms.append(shorter)
     return forms

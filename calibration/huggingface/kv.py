@@ -30,10 +30,14 @@ def kv_layers(fields: Fields, layers: list[Layer]) -> tuple[KVLayers, ...]:
     Raises:
         ValueError: a field of the wrong type or value, or missing.
     """
-    counts = Counter(_group(fields, layer) for layer in _without_shared(fields, layers))
-    counts.pop(None, None)
-    groups = [_sized(group, n) for group, n in counts.items() if group is not None]
-    return tuple(groups + _compressed(fields))
+    own = kv_layers_of(fields, _without_shared(fields, layers))
+    return (*own, *_compressed(fields))
+
+
+def kv_layers_of(fields: Fields, layers: list[Layer]) -> tuple[KVLayers, ...]:
+    """The same for some of the layers (DeepSeek-V4's without what is compressed)."""
+    counts = Counter(_group(fields, layer) for layer in layers)
+    return tuple(_sized(group, n) for group, n in counts.items() if group is not None)
 
 
 def _sized(group: KVLayers, count: int) -> KVLayers:

@@ -69,6 +69,11 @@ def _flattened(quantization: Mapping[str, Any]) -> dict[str, Any]:
     return {**quantization, **(quantization.get("quantization") or {})}
 
 
+def excluded_modules(quantization: Mapping[str, Any] | None) -> list[str]:
+    """Names that the quantisation leaves in 16 bits."""
+    return _excluded(_flattened(quantization or {}))
+
+
 def _excluded(config: Mapping[str, Any]) -> list[str]:
     return [str(n) for n in next((config[f] for f in EXCLUSION_FIELDS if config.get(f)), ())]
 
