@@ -51,7 +51,8 @@ class Speculation:
     def __post_init__(self) -> None:
         for name in ("num_speculative_tokens", "tensor_parallel_size"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value <= 0):
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and (not whole or value <= 0):
                 raise ValueError(f"{name}(={value!r}) must be a whole number > 0.")
 
     @property
