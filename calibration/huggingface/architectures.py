@@ -1,8 +1,8 @@
 """Whether a configuration is one that the fields explain: a decoder with the fields it needs.
 
 A family that is not known by name is read by its fields, as long as it has those of ``NEEDED`` and
-none of ``FOREIGN``: fields by which some architecture keeps its KV in a way of its own, so that
-reading the rest would give a wrong number instead of an error.
+none of ``FOREIGN``: fields by which some architecture keeps its KV or its experts in a way of its
+own, so that reading the rest would give a wrong number instead of an error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ FOREIGN = (
     *("multi_query", "new_decoder_architecture", "multi_query_group_num", "attn_config"),
     *("attn_layer_period", "attn_layer_indices", "full_attn_idxs", "hybrid_layer_ids"),
     *("mamba_d_state", "ssm_cfg", "state_size", "rwkv_version", "conv_L_cache", "lru_width"),
-    *("cross_attention_layers", "kv_channels", "d_model"),
+    *("cross_attention_layers", "kv_channels", "d_model", "use_cla", "zero_expert_num"),
+    *("moe_num_experts", "moe_k", "num_moe_experts"),
 )
 
 
@@ -51,14 +52,16 @@ def check_decoder(raw: Mapping[str, Any], fields: Fields) -> None:
         raise ValueError(
             f"{fields.where}: model_type(={kind!r}) is no decoder-only language model."
         )
+    if 0 in (fields.entries("attn_type_list") or ()):  # MiniMax-Text-01
+        raise ValueError(_sentence(fields, "attn_type_list has layers of lightning attention"))
     if fields.family.startswith(KNOWN_FAMILIES):
         return
     missing = [names[0] for names in _needed(fields) if not fields.has(*names)]
-    foreign = [name for name in FOREIGN if fields.has(name)]
+    foreign = [name for name in FOREIGN if fields.value(name)]
     if len(missing) > 1 or (missing and not fields.family):
         raise ValueError(_sentence(fields, f"it has no {', '.join(missing)}"))
     if foreign:
-        raise ValueError(_sentence(fields, f"{', '.join(foreign)} may change what its KV takes"))
+        raise ValueError(_sentence(fields, f"{', '.join(foreign)} may change what it takes"))
 
 
 def _needed(fields: Fields) -> tuple[tuple[str, ...], ...]:

@@ -177,13 +177,20 @@ def test_an_unknown_architecture_says_what_it_needs(raw: dict[str, Any], sentenc
         {"model_type": "jamba", "attn_layer_period": 8, "mamba_d_state": 16},
         {"model_type": "chatglm2", "multi_query_group_num": 2},
         {"model_type": "mllama_text_model", "cross_attention_layers": [3, 8]},
+        {"model_type": "ernie4_5_moe", "moe_num_experts": 64},
     ],
 )
 def test_fields_that_kvsim_does_not_know_are_not_read_past(foreign: dict[str, Any]) -> None:
     """Without them the KV heads would come out wrong by a factor."""
-    with pytest.raises(ValueError, match="may change what its KV takes") as error:
+    with pytest.raises(ValueError, match="may change what it takes") as error:
         read(**foreign)
     assert next(name for name in foreign if name != "model_type") in str(error.value)
+
+
+def test_lightning_attention_is_refused() -> None:
+    with pytest.raises(ValueError, match="attn_type_list has layers of lightning attention"):
+        read(model_type="minimax_text_01", attn_type_list=[0] * 11 + [1])
+    assert kinds(read(model_type="minimax_m2", attn_type_list=[1] * 12)) == {"full": 12}
 
 
 def test_an_unknown_name_of_a_known_shape_reads() -> None:
