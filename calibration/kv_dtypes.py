@@ -1,7 +1,7 @@
 """Bytes of one token's key or value in one head, by KV cache dtype.
 
-``bytes = head_dim * bits / 8 + scale_bytes`` for each of K and V. FP8's scales are one per tensor or
-per head of a layer: weights of the layer, not in the page. The per-token-head formats (int8, fp8,
+``bytes = head_dim * bits / 8 + scale_bytes`` for each of K and V. FP8 has one scale per tensor or
+per head of a layer, a weight and not in the page. The per-token-head formats (int8, fp8,
 int4) store one fp32 scale a head, token and side in the page; NVFP4 stores one byte of scale for 16
 elements. ``fp8_ds_mla`` is 512 FP8 values, four fp32 scales and 64 rope values in 16 bits (656).
 ``auto`` is what the checkpoint asks for, else its own 16-bit dtype; ``int8`` is vLLM's only int8.

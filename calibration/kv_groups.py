@@ -1,4 +1,9 @@
-"""Layers of a KV cache and how the engine puts them into groups (see ``kv_blocks``)."""
+"""Layers of a KV cache and how the engine puts them into groups (see ``kv_blocks``).
+
+Compressed attention (DeepSeek-V4) is packed instead of padded, an approximation of the engine's
+second path: all latents are one group, each layer with its own page; the windows, in blocks that
+are as many times shorter as the least compression, are cut into groups no larger than that one.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,8 @@ from .model_spec import KVLayers
 WINDOW_KINDS = ("sliding_window", "chunked_local")
 FULL_KINDS = ("full", "mla")
 STATE_ALIGNMENT_TOKENS = 16
+PACKED_STATES = 2
+"""Of the most compressed layers in one block: DeepSeek-V4 runs with blocks of 256 tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +31,8 @@ class LayerCache:
     window_tokens: int | None = None
     num_states: int = 1
     """States of one sequence in a recurrent layer: speculation keeps one per draft beside."""
+    packed: bool = False
+    """A layer of a model with compressed attention."""
 
     @property
     def type_key(self) -> tuple[str, int | None]:
@@ -77,9 +86,15 @@ def layer_caches(
         )
         needed = -(-state // (STATE_ALIGNMENT_TOKENS * token)) * STATE_ALIGNMENT_TOKENS
         block_size = max(block_size, needed)
+    ratios = [g.tokens_per_state for g in attention if g.tokens_per_state > 1]
+    if ratios:
+        block_size = max(block_size, PACKED_STATES * max(ratios))
     found: list[LayerCache] = []
     for group in layers:
-        found += _caches(group, block_size, kv_cache_dtype, tensor_parallel_size)
+        shorter = min(ratios) if ratios and group.kind in WINDOW_KINDS else 1
+        found += _caches(group, block_size // shorter, kv_cache_dtype, tensor_parallel_size)
+    if ratios:
+        return tuple(replace(cache, packed=True) for cache in found)
     return tuple(
         replace(cache, num_states=num_states) if cache.kind == "recurrent" else cache
         for cache in found
@@ -117,12 +132,23 @@ def group_layers(
     if not hybrid_kv_cache:
         layers = [_as_full(layer) for layer in layers]
     layers = _merged(layers)
+    if any(layer.packed for layer in layers):
+        return _packed(layers)
     if len({(layer.type_key, layer.block_size) for layer in layers}) == 1:
         return (_one_group(layers),)
     equal = _merged(_equal_pages(layers))
     sizes = [layer.num_layers for layer in equal]
     size = max(sizes) if max(sizes) < 1.5 * min(sizes) else min(sizes)
     return tuple(group for layer in equal for group in _split(layer, size))
+
+
+def _packed(layers: Sequence[LayerCache]) -> tuple[KVGroup, ...]:
+    latents = _one_group([layer for layer in layers if layer.kind in FULL_KINDS])
+    groups = [latents]
+    for layer in layers:
+        if layer.kind not in FULL_KINDS:
+            groups += _split(layer, max(1, latents.page_bytes // layer.page_bytes))
+    return tuple(groups)
 
 
 def _as_full(layer: LayerCache) -> LayerCache:

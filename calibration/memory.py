@@ -272,6 +272,11 @@ def _notes(
             f"{server.max_in_flight_tokens} tokens in flight beside its window; once admitted they "
             "need less, so more may run at once (kvsim simulate)."
         )
+    if any(group.tokens_per_state > 1 for group in server.kv_layers):
+        notes.append(
+            "Compressed attention: its latents, windows and indexer keys are counted, how the "
+            "engine packs them is approximated, the buffers of its compressors are left out."
+        )
     if server.speculation is not None:
         notes.append(server.speculation.note())
     over = available + sum(line.bytes for line in lines) - server.gpu.total_memory_bytes
