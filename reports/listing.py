@@ -31,6 +31,7 @@ def models_json(models: Sequence[ModelSpec]) -> list[dict[str, object]]:
     return [
         {
             "name": model.name,
+            "hub_id": model.hub_id,
             "source": model.source,
             "num_parameters": model.num_parameters,
             "weight_bytes": model.weight_bytes,
