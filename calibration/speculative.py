@@ -3,8 +3,8 @@
 With k = ``num_speculative_tokens``:
 
 - weights of the drafter beside the model's: a model of its own (``draft_model``), a head on the
-  target's hidden states (``eagle``, ``eagle3``), the checkpoint's multi-token-prediction layers
-  (``mtp``), nothing (``ngram``)
+  target's hidden states (``eagle``, ``eagle3``; without ``model`` one of the target's shape is
+  assumed), the checkpoint's multi-token-prediction layers (``mtp``), nothing (``ngram``)
 - its layers join the target's KV layers and are grouped with them
 - slots: a running request is scheduled with k drafts to verify, and a drafter writes k more ahead
   (``num_lookahead_tokens``), so ``min(tokens + k + lookahead, max_model_len)`` slots; lookahead is
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .model_spec import KVLayers, ModelSpec, WeightGroup
-from .models import load_model
+from .models import eagle_head, load_model
 
 METHODS = ("draft_model", "eagle", "eagle3", "mtp", "ngram")
 EAGLE_METHODS = ("eagle", "eagle3")
@@ -101,6 +101,8 @@ def read_speculation(text: str | None, target: ModelSpec) -> Speculation | None:
         return _mtp(target, tokens)
     if method == "ngram":
         return Speculation(method=method, num_speculative_tokens=tokens)
+    if draft is None and method in EAGLE_METHODS:
+        draft = eagle_head(target, method)
     if draft is None:
         raise ValueError(f"speculative_config has no model, which method(={method!r}) needs.")
     _check_pair(method, draft, target)

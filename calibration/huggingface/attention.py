@@ -117,6 +117,15 @@ def _latent(fields: Fields, layer: Layer) -> AttentionParameters:
     )
 
 
+def latent_output_share(fields: Fields, layers: list[Layer]) -> float | None:
+    """The output projection's part of latent attention, None where not all layers are latent."""
+    if not layers or any(layer.attention != "mla" for layer in layers):
+        return None
+    found = _latent(fields, layers[0])
+    width = fields.positive("num_attention_heads") * fields.positive("v_head_dim")
+    return width * fields.positive("hidden_size") / (found.by_head + found.replicated)
+
+
 def _indexer(fields: Fields, hidden: int, query_rank: int) -> int:
     dim = fields.count("index_head_dim", default=0)
     heads = fields.count("index_n_heads", default=0)

@@ -29,7 +29,9 @@ NF4_BITS = 4 + 32 / 64
 
 
 def role_bits(
-    quantization: Mapping[str, Any] | None, role_layers: RoleLayers | None = None
+    quantization: Mapping[str, Any] | None,
+    role_layers: RoleLayers | None = None,
+    output_share: float | None = None,
 ) -> dict[str, float]:
     """Bits per parameter by role; roles that are absent have 16.
 
@@ -50,7 +52,7 @@ def role_bits(
         found["experts"] = NVFP4_BITS
     if str(config.get("quant_method")) == "mxfp4":
         found = {"experts": MXFP4_BITS}
-    wide = wide_shares(_excluded(config), role_layers)
+    wide = wide_shares(_excluded(config), role_layers, output_share)
     mixed = {r: b + (FULL_BITS - b) * wide.get(r, 0.0) for r, b in found.items()}
     return {role: bits for role, bits in mixed.items() if bits != FULL_BITS}
 

@@ -14,7 +14,7 @@ from ..json_files import read_json
 from ..model_spec import ModelSpec, WeightGroup
 from ..weight_formats import FULL_BITS, MXFP4_BITS
 from .architectures import check_decoder
-from .attention import attention_parameters
+from .attention import attention_parameters, latent_output_share
 from .drafts import (
     WeightRow,
     draft_method,
@@ -111,7 +111,8 @@ def _bits(
 ) -> dict[str, float]:
     """By role; DeepSeek-V4 says apart from the rest that its experts are in four bits."""
     try:
-        bits = role_bits(quantization, _role_layers(fields, layers))
+        shares = latent_output_share(fields, layers)
+        bits = role_bits(quantization, _role_layers(fields, layers), shares)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError):
         raise ValueError(
             f"{fields.where}: quantization_config does not follow any known quantisation format."

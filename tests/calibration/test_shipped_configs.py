@@ -70,7 +70,14 @@ QUANTISED: dict[str, tuple[dict[str, float], str]] = {
         "bfloat16",
     ),
     "Kimi-K2.5": ({"experts": 4.5}, "bfloat16"),
-    "DeepSeek-V3.1-NVFP4": (dict.fromkeys(("mlp", "experts", "shared_experts"), 4.5), "fp8"),
+    # of its attention only the output projection is in four bits
+    "DeepSeek-V3.1-NVFP4": (
+        {
+            **dict.fromkeys(("mlp", "experts", "shared_experts"), 4.5),
+            "attention": 16 - 11.5 * 16_384 * 7168 / 187_107_328,
+        },
+        "fp8",
+    ),
     "GLM-5.1-NVFP4": ({"experts": 4.5}, "fp8"),  # its dense layers are 0 to 2, excluded whole
     "Qwen3-235B-A22B-NVFP4": (dict.fromkeys(("attention", "experts"), 4.5), "fp8"),
     "Llama-3.1-70B-Instruct-FP8": (dict.fromkeys(("attention", "mlp"), 8.0), "fp8"),

@@ -100,7 +100,7 @@ def test_recurrent_layers_keep_a_state_for_each_draft() -> None:
         ('{"method": "ngram", "num_speculative_tokens": 0}', r"num_speculative_tokens\(=0\) must"),
         ('{"method": "ngram", "num_speculative_tokens": "3"}', r"num_speculative_tokens\(='3'\)"),
         ('{"method": "ngram", "num_speculative_tokens": true}', r"num_speculative_tokens\(=True\)"),
-        ('{"method": "eagle", "num_speculative_tokens": 3}', "has no model, which method"),
+        ('{"method": "draft_model", "num_speculative_tokens": 3}', "has no model, which method"),
         ('{"method": "mtp", "num_speculative_tokens": 3}', "has no multi-token-prediction layers."),
         ('{"model": 3, "num_speculative_tokens": 3}', r"model\(=3\) must be a name or a path."),
         ('{"model": "gpt-9", "num_speculative_tokens": 3}', r"model\(='gpt-9'\) is unknown"),
@@ -128,6 +128,16 @@ def test_refusals_are_one_sentence(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as error:
         read_speculation(text, load_model("llama-3.1-8b"))
     assert "\n" not in str(error.value)
+
+
+def test_a_head_of_the_targets_shape_is_assumed() -> None:
+    config = {"method": "eagle3", "num_speculative_tokens": 3}
+    named, assumed = (budget("llama-3.1-8b", c) for c in (EAGLE3, config))
+    assert line(assumed, "draft_weights") == line(named, "draft_weights")
+    assert assumed.kv_groups == named.kv_groups
+    assert "assumed: one layer of the shape of llama-3.1-8b" in assumed.notes[-1]
+    with pytest.raises(ValueError, match="needs a model: deepseek-v3 keeps a latent KV"):
+        read_speculation(json.dumps(config), load_model("deepseek-v3"))
 
 
 def test_a_head_is_no_target() -> None:
