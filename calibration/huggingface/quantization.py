@@ -53,7 +53,7 @@ def role_bits(
     if str(config.get("quant_method")) == "mxfp4":
         found = {"experts": MXFP4_BITS}
     wide = wide_shares(_excluded(config), role_layers, output_share)
-    mixed = {r: b + (FULL_BITS - b) * wide.get(r, 0.0) for r, b in found.items()}
+    mixed = {r: round(b + (FULL_BITS - b) * wide.get(r, 0.0), 9) for r, b in found.items()}
     return {role: bits for role, bits in mixed.items() if bits != FULL_BITS}
 
 
