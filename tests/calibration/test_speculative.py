@@ -86,6 +86,8 @@ def test_recurrent_layers_keep_a_state_for_each_draft() -> None:
     found = budget("qwen3.5-27b", config, gpu="h200", max_model_len=8192)
     states = [group.num_states for group in found.kv_groups if group.kind == "recurrent"]
     assert states == [3, 3, 3]
+    (attention,) = [group for group in found.kv_groups if group.kind != "recurrent"]
+    assert found.blocks_of(10) == attention.blocks_of(14, 0) + 9
     assert "only its memory is planned" in found.notes[-1]
 
 
