@@ -40,6 +40,8 @@ class ServerFlags:
                 "goes into --speculative-config."
             )
         self.model.check_tensor_parallel(self.tensor_parallel_size)
+        if self.speculation is not None:
+            self.speculation.check_tensor_parallel(self.tensor_parallel_size)
         for name in ("block_size", "max_num_seqs", "max_num_batched_tokens"):
             _check_positive(name, getattr(self, name))
         for name in ("max_model_len", "num_gpu_blocks_override", "kv_cache_memory_bytes"):
@@ -57,7 +59,9 @@ class ServerFlags:
     @property
     def kv_layers(self) -> tuple[KVLayers, ...]:
         """The model's layers and its drafter's."""
-        return self.model.layers + (self.speculation.layers if self.speculation else ())
+        if self.speculation is None:
+            return self.model.layers
+        return self.model.layers + self.speculation.layers_beside(self.tensor_parallel_size)
 
     @property
     def kv_bytes_per_token(self) -> int:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .model_spec import KVLayers, ModelSpec, WeightGroup
@@ -47,6 +47,8 @@ class Speculation:
     """Name and source of what drafts."""
     tensor_parallel_size: int | None = None
     """Of the drafter; None: the target's."""
+    draft: ModelSpec | None = None
+    """The drafter where it is a checkpoint of its own."""
 
     def __post_init__(self) -> None:
         for name in ("num_speculative_tokens", "tensor_parallel_size"):
@@ -64,6 +66,27 @@ class Speculation:
     def slots(self) -> int:
         """Slots of a running request beside its own tokens: drafts to verify, drafts ahead."""
         return self.num_speculative_tokens + self.num_lookahead_tokens
+
+    def check_tensor_parallel(self, tensor_parallel_size: int) -> None:
+        """Whether the drafter splits beside a target of that size.
+
+        Raises:
+            ValueError: its own size is neither 1 nor the target's, or its heads do not divide.
+        """
+        size = self.tensor_parallel_size or tensor_parallel_size
+        if size not in (1, tensor_parallel_size):
+            raise ValueError(
+                f"draft_tensor_parallel_size(={size}) must be 1 or the target's "
+                f"{tensor_parallel_size}."
+            )
+        if self.draft is not None:
+            self.draft.check_tensor_parallel(size)
+
+    def layers_beside(self, tensor_parallel_size: int) -> tuple[KVLayers, ...]:
+        """Its layers as the target's GPUs see them: a drafter of one GPU splits no heads."""
+        size = self.tensor_parallel_size or tensor_parallel_size
+        copies = tensor_parallel_size // size
+        return tuple(replace(g, num_kv_heads=g.num_kv_heads * copies) for g in self.layers)
 
     def weight_bytes_per_gpu(self, tensor_parallel_size: int) -> int:
         """The drafter's weights on one GPU."""
@@ -113,6 +136,7 @@ def read_speculation(text: str | None, target: ModelSpec) -> Speculation | None:
         weights=draft.weights,
         drafter=f"{draft.name}, {draft.source}",
         tensor_parallel_size=size,
+        draft=draft,
     )
 
 

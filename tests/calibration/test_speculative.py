@@ -54,6 +54,17 @@ def test_a_draft_of_one_gpu_beside_a_split_target() -> None:
     split = budget("llama-3.1-8b", EAGLE3, tensor_parallel_size=4)
     assert line(whole, "draft_weights") == load_model("eagle3-llama-3.1-8b").weight_bytes
     assert line(split, "draft_weights") < line(whole, "draft_weights")
+    assert split.kv_bytes_per_token == 33 * 4096 // 4
+    assert whole.kv_bytes_per_token == 32 * 4096 // 4 + 4096
+
+
+def test_a_draft_that_does_not_split() -> None:
+    config = {**EAGLE3, "draft_tensor_parallel_size": 2}
+    with pytest.raises(ValueError, match=r"draft_tensor_parallel_size\(=2\) must be 1 or the tar"):
+        budget("llama-3.1-8b", config, tensor_parallel_size=4)
+    small = {"model": "qwen2.5-0.5b", "num_speculative_tokens": 2}  # 14 heads
+    with pytest.raises(ValueError, match="must divide the 14 attention heads of qwen2.5-0.5b"):
+        budget("qwen3-8b", small, tensor_parallel_size=4)
 
 
 def test_mtp_is_a_layer_of_the_checkpoint() -> None:
