@@ -63,7 +63,7 @@ def test_a_draft_that_does_not_split() -> None:
     with pytest.raises(ValueError, match=r"draft_tensor_parallel_size\(=2\) must be 1 or the tar"):
         budget("llama-3.1-8b", config, tensor_parallel_size=4)
     small = {"model": "qwen2.5-0.5b", "num_speculative_tokens": 2}  # 14 heads
-    with pytest.raises(ValueError, match="must divide the 14 attention heads of qwen2.5-0.5b"):
+    with pytest.raises(ValueError, match="must divide the 14 attention heads of qwen2"):
         budget("qwen3-8b", small, tensor_parallel_size=4)
 
 
