@@ -155,6 +155,13 @@ def memory(
         list[str] | None,
         typer.Option("--for", help="NxL: what N requests of L tokens need, 64x8192 or 64x8k."),
     ] = None,
+    speculative_config: Annotated[
+        str | None,
+        typer.Option(
+            help="A drafter, vLLM's JSON: method, model, num_speculative_tokens.",
+            rich_help_panel="Server",
+        ),
+    ] = None,
     out: Annotated[
         str | None, typer.Option(help="PNG to write: requests at once against their length.")
     ] = None,
@@ -165,7 +172,8 @@ def memory(
     from .calibration.demand import read_demands
     from .reports.memory_report import memory_json, memory_report, write_capacity_png
 
-    found = load_combinations(hardware, flags, read_demands(demands or ()))
+    wanted = read_demands(demands or ())
+    found = load_combinations(hardware, flags, wanted, speculative_config=speculative_config)
     lengths = tokens or [1_000, 4_000, 16_000, 64_000]
     path = None if out is None else write_capacity_png(found, out)
     if as_json:
@@ -333,9 +341,10 @@ def _taken(work: dict[str, Any]) -> Taken:
 def _hardware(hardware: dict[str, Any]) -> tuple[Any, Any]:
     from .calibration.gpus import load_gpu
     from .calibration.models import load_model
+    from .calibration.quantized import quantized
 
     gpu = load_gpu(hardware["gpu"], price_usd_per_hour=hardware["price"])
-    return load_model(hardware["model"]), gpu
+    return quantized(load_model(hardware["model"]), hardware["quantization"]), gpu
 
 
 def _server(hardware: dict[str, Any], flags: dict[str, Any], trace: Trace) -> Server:

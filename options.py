@@ -201,6 +201,9 @@ def hardware_options(
     model: Annotated[
         str, _option(_SERVER, "A name of `kvsim models`, or a Hugging Face config.json.")
     ] = "llama-3.1-8b",
+    quantization: Annotated[
+        str | None, _option(_SERVER, "Weights as fp8, int8, awq, gptq, mxfp4 or nvfp4.")
+    ] = None,
     price: Annotated[float | None, _option(_SERVER, "USD per GPU and hour.")] = None,
 ) -> dict[str, Any]:
     """The GPU and the model, by name or file."""
@@ -250,7 +253,8 @@ def engine_options(
         _option(
             _ENGINE,
             "auto (silicon where the card has measured tables, else datasheet), silicon, "
-            "datasheet, measured:FOLDER of kernel times, or affine:BASE_S,PER_SCHEDULED_TOKEN_S,PER_CONTEXT_TOKEN_S.",
+            "datasheet, measured:FOLDER of kernel times, or affine:BASE_S,PER_SCHEDULED_TOKEN_S,"
+            "PER_CONTEXT_TOKEN_S.",
         ),
     ] = "auto",
     enable_prefix_caching: Annotated[

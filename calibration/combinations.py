@@ -17,6 +17,8 @@ from .memory_budget import MemoryBudget
 from .model_spec import ModelSpec
 from .models import load_model
 from .need import Holder, Need, holders, need_of, smallest_holder
+from .quantized import quantized
+from .speculative import read_speculation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +79,20 @@ class Combination:
 
 
 def load_combinations(
-    hardware: Mapping[str, Any], flags: Mapping[str, Any], demands: Sequence[Demand] = ()
+    hardware: Mapping[str, Any],
+    flags: Mapping[str, Any],
+    demands: Sequence[Demand] = (),
+    *,
+    speculative_config: str | None = None,
 ) -> tuple[Combination, ...]:
     """Every combination, the model slowest.
 
     Args:
-        hardware: ``gpu`` and ``model``, several names each, and the GPUs' ``price`` or None.
+        hardware: ``gpu`` and ``model``, several names each, the GPUs' ``price`` and the models'
+            ``quantization`` or None.
         flags: those of ``plan_memory``; ``kv_cache_dtype`` and ``tensor_parallel_size`` several.
         demands: what each combination is asked to hold.
+        speculative_config: vLLM's JSON of a drafter.
 
     Raises:
         ValueError: an unknown name, a size that is not positive, or no combination that fits (the
@@ -96,17 +104,30 @@ def load_combinations(
     for size in sizes:
         if size <= 0:
             raise ValueError(f"tensor_parallel_size(={size}) must be > 0.")
-    models = [load_model(name) for name in hardware["model"]]
+    models = [_model(name, hardware) for name in hardware["model"]]
+    drafters = {model.name: read_speculation(speculative_config, model) for model in models}
     gpus = [load_gpu(name, price_usd_per_hour=hardware["price"]) for name in hardware["gpu"]]
     found = tuple(
         _combination(
-            model, gpu, {**flags, "kv_cache_dtype": dtype, "tensor_parallel_size": size}, demands
+            model,
+            gpu,
+            {
+                **flags,
+                "kv_cache_dtype": dtype,
+                "tensor_parallel_size": size,
+                "speculation": drafters[model.name],
+            },
+            demands,
         )
         for model, gpu, dtype, size in product(models, gpus, dtypes, sizes)
     )
     if all(one.budget is None for one in found):
         raise ValueError(found[0].refusal)
     return found
+
+
+def _model(name: str, hardware: Mapping[str, Any]) -> ModelSpec:
+    return quantized(load_model(name), hardware.get("quantization"))
 
 
 def _combination(

@@ -177,7 +177,7 @@ class AttentionTimes:
         """Per key, from the smallest chunk before its two longest pasts."""
         new, (short, long) = self._prefill.axes[0][0], self._prefill.axes[1][-2:]
         more = self._prefill(new, long).value - self._prefill(new, short).value
-        return more / (long - short)
+        return float(more / (long - short))
 
 
 def _operators(

@@ -1,9 +1,12 @@
 """Bytes of one token's key or value in one head, by KV cache dtype.
 
-``bytes = head_dim * bits / 8 + scale_bytes`` for each of K and V. Per-tensor FP8 has no scales in
-the page; the per-token-head formats store one fp32 scale a head, token and side; NVFP4 stores one
-byte of scale for 16 elements. ``auto`` is what the checkpoint asks for, else its own 16-bit dtype.
-Source: vLLM's ``AttentionSpec`` page rules.
+``bytes = head_dim * bits / 8 + scale_bytes`` for each of K and V. FP8 has one scale per tensor or
+per head of a layer, a weight and not in the page. The per-token-head formats (int8, fp8,
+int4) store one fp32 scale a head, token and side in the page; NVFP4 stores one byte of scale for 16
+elements. ``fp8_ds_mla`` is 512 FP8 values, four fp32 scales and 64 rope values in 16 bits (656).
+``auto`` is what the checkpoint asks for, else its own 16-bit dtype; ``int8`` is vLLM's only int8.
+Source: vLLM's ``AttentionSpec`` and ``MLAAttentionSpec`` page rules (``v1/kv_cache_interface.py``)
+and its page on quantised KV caches.
 """
 
 from __future__ import annotations

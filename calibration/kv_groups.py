@@ -1,4 +1,9 @@
-"""Layers of a KV cache and how the engine puts them into groups (see ``kv_blocks``)."""
+"""Layers of a KV cache and how the engine puts them into groups (see ``kv_blocks``).
+
+Compressed attention (DeepSeek-V4) is packed instead of padded, an approximation of the engine's
+second path: all latents are one group, each layer with its own page; the windows, in blocks that
+are as many times shorter as the least compression, are cut into groups no larger than that one.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,8 @@ from .model_spec import KVLayers
 WINDOW_KINDS = ("sliding_window", "chunked_local")
 FULL_KINDS = ("full", "mla")
 STATE_ALIGNMENT_TOKENS = 16
+PACKED_STATES = 2
+"""Of the most compressed layers in one block: DeepSeek-V4 runs with blocks of 256 tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +29,10 @@ class LayerCache:
     page_bytes: int
     """Of one block in one layer."""
     window_tokens: int | None = None
+    num_states: int = 1
+    """States of one sequence in a recurrent layer: speculation keeps one per draft beside."""
+    packed: bool = False
+    """A layer of a model with compressed attention."""
 
     @property
     def type_key(self) -> tuple[str, int | None]:
@@ -39,11 +50,12 @@ class KVGroup:
     page_bytes: int
     """Of one block over all layers of the group."""
     window_tokens: int | None = None
+    num_states: int = 1
 
     def blocks_of(self, tokens: int, max_in_flight_tokens: int) -> int:
         """Blocks of one request at its largest; a window group also holds what is in flight."""
         if self.kind == "recurrent":
-            return 1
+            return self.num_states
         if self.window_tokens is None:
             return -(-tokens // self.block_size)
         if self.kind == "chunked_local":
@@ -69,6 +81,7 @@ def layer_caches(
     block_size: int,
     kv_cache_dtype: str = "auto",
     tensor_parallel_size: int = 1,
+    num_states: int = 1,
 ) -> tuple[LayerCache, ...]:
     """Pages of a model's layers on one GPU; recurrent states stretch the attention blocks.
 
@@ -84,10 +97,19 @@ def layer_caches(
         )
         needed = -(-state // (STATE_ALIGNMENT_TOKENS * token)) * STATE_ALIGNMENT_TOKENS
         block_size = max(block_size, needed)
+    ratios = [g.tokens_per_state for g in attention if g.tokens_per_state > 1]
+    if ratios:
+        block_size = max(block_size, PACKED_STATES * max(ratios))
     found: list[LayerCache] = []
     for group in layers:
-        found += _caches(group, block_size, kv_cache_dtype, tensor_parallel_size)
-    return tuple(found)
+        shorter = min(ratios) if ratios and group.kind in WINDOW_KINDS else 1
+        found += _caches(group, block_size // shorter, kv_cache_dtype, tensor_parallel_size)
+    if ratios:
+        return tuple(replace(cache, packed=True) for cache in found)
+    return tuple(
+        replace(cache, num_states=num_states) if cache.kind == "recurrent" else cache
+        for cache in found
+    )
 
 
 def _state_page(group: KVLayers, tensor_parallel_size: int) -> int:
@@ -97,10 +119,10 @@ def _state_page(group: KVLayers, tensor_parallel_size: int) -> int:
 def _caches(
     group: KVLayers, block_size: int, kv_cache_dtype: str, tensor_parallel_size: int
 ) -> list[LayerCache]:
+    states = -(-block_size // group.tokens_per_state)
     if group.kind == "recurrent":
         page = _state_page(group, tensor_parallel_size)
     else:
-        states = -(-block_size // group.tokens_per_state)
         page = states * group.state_bytes_per_token(kv_cache_dtype, tensor_parallel_size)
     cache = LayerCache(
         kind=group.kind,
@@ -111,7 +133,7 @@ def _caches(
     )
     if not group.index_head_dim:
         return [cache]
-    return [cache, replace(cache, page_bytes=block_size * group.index_bytes_per_token)]
+    return [cache, replace(cache, page_bytes=states * group.index_bytes_per_token)]
 
 
 def group_layers(
@@ -121,12 +143,23 @@ def group_layers(
     if not hybrid_kv_cache:
         layers = [_as_full(layer) for layer in layers]
     layers = _merged(layers)
+    if any(layer.packed for layer in layers):
+        return _packed(layers)
     if len({(layer.type_key, layer.block_size) for layer in layers}) == 1:
         return (_one_group(layers),)
     equal = _merged(_equal_pages(layers))
     sizes = [layer.num_layers for layer in equal]
     size = max(sizes) if max(sizes) < 1.5 * min(sizes) else min(sizes)
     return tuple(group for layer in equal for group in _split(layer, size))
+
+
+def _packed(layers: Sequence[LayerCache]) -> tuple[KVGroup, ...]:
+    latents = _one_group([layer for layer in layers if layer.kind in FULL_KINDS])
+    groups = [latents]
+    for layer in layers:
+        if layer.kind not in FULL_KINDS:
+            groups += _split(layer, max(1, latents.page_bytes // layer.page_bytes))
+    return tuple(groups)
 
 
 def _as_full(layer: LayerCache) -> LayerCache:
@@ -153,6 +186,7 @@ def _one_group(layers: Sequence[LayerCache]) -> KVGroup:
         block_size=first.block_size,
         page_bytes=sum(layer.num_layers * layer.page_bytes for layer in layers),
         window_tokens=first.window_tokens,
+        num_states=first.num_states,
     )
 
 
@@ -179,6 +213,7 @@ def _split(layer: LayerCache, size: int) -> list[KVGroup]:
             block_size=layer.block_size,
             page_bytes=layer.page_bytes * (base + (i < longer)),
             window_tokens=layer.window_tokens,
+            num_states=layer.num_states,
         )
         for i in range(number)
     ]

@@ -21,6 +21,7 @@ from .kv_groups import layer_caches
 from .memory_budget import MemoryBudget, MemoryLine
 from .model_spec import ModelSpec
 from .server_flags import ServerFlags
+from .speculative import Speculation
 
 __all__ = ["MemoryBudget", "MemoryLine", "plan_memory"]
 
@@ -43,6 +44,7 @@ def plan_memory(
     enforce_eager: bool = False,
     hybrid_kv_cache: bool | None = None,
     async_scheduling: bool = True,
+    speculation: Speculation | None = None,
 ) -> MemoryBudget:
     """The budget of one GPU of a server with these flags.
 
@@ -72,6 +74,7 @@ def plan_memory(
         enforce_eager=enforce_eager,
         hybrid_kv_cache=hybrid_kv_cache,
         async_scheduling=async_scheduling,
+        speculation=speculation,
     )
     return _plan(server)
 
@@ -99,6 +102,7 @@ def _fixed_lines(server: ServerFlags) -> tuple[MemoryLine, ...]:
     runtime_low, runtime_high = footprint.RUNTIME_RANGE_BYTES
     return (
         _line("weights", weights, f"computed from {server.model.source}", 1.0, 1.01),
+        *_draft_lines(server),
         _line("activation_peak", activation, "computed from the profiling run's shapes", 0.5, 1.5),
         MemoryLine(
             name="runtime",
@@ -110,6 +114,14 @@ def _fixed_lines(server: ServerFlags) -> tuple[MemoryLine, ...]:
         _line("nccl", nccl, "aiconfigurator-core 0.12 system file", 0.5, 1.5),
         _line("cuda_graphs", graphs, "computed from the capture sizes, assumed per layer", 0.3, 2),
     )
+
+
+def _draft_lines(server: ServerFlags) -> tuple[MemoryLine, ...]:
+    drafter = server.speculation
+    if drafter is None or not drafter.weights:
+        return ()
+    size = drafter.weight_bytes_per_gpu(server.tensor_parallel_size)
+    return (_line("draft_weights", size, f"computed from {drafter.drafter}", 1.0, 1.01),)
 
 
 def _line(name: str, size: int, source: str, low: float, high: float) -> MemoryLine:
@@ -162,10 +174,11 @@ def _advice(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> str:
 
 def _fitted_blocks(server: ServerFlags, available: int) -> BlockPlan:
     caches = layer_caches(
-        server.model.layers,
+        server.kv_layers,
         block_size=server.block_size,
         kv_cache_dtype=server.kv_cache_dtype,
         tensor_parallel_size=server.tensor_parallel_size,
+        num_states=1 + (server.speculation.num_speculative_tokens if server.speculation else 0),
     )
 
     def plan(max_model_len: int) -> BlockPlan:
@@ -210,15 +223,14 @@ def _budget(
         block_bytes=blocks.block_bytes,
         num_gpu_blocks=blocks.num_blocks,
         kv_cache_tokens=_tokens(blocks),
-        kv_bytes_per_token=server.model.kv_bytes_per_token(
-            server.kv_cache_dtype, server.tensor_parallel_size
-        ),
+        kv_bytes_per_token=server.kv_bytes_per_token,
         max_model_len=blocks.max_model_len,
         max_num_batched_tokens=server.max_num_batched_tokens,
         max_num_seqs=server.max_num_seqs,
         max_concurrency=blocks.max_concurrency,
         kv_groups=blocks.groups,
         max_in_flight_tokens=server.max_in_flight_tokens,
+        speculative_slots=server.speculation.slots if server.speculation else 0,
         notes=_notes(server, lines, available, blocks),
     )
 
@@ -260,6 +272,13 @@ def _notes(
             f"{server.max_in_flight_tokens} tokens in flight beside its window; once admitted they "
             "need less, so more may run at once (kvsim simulate)."
         )
+    if any(group.tokens_per_state > 1 for group in server.kv_layers):
+        notes.append(
+            "Compressed attention: its latents, windows and indexer keys are counted, how the "
+            "engine packs them is approximated, the buffers of its compressors are left out."
+        )
+    if server.speculation is not None:
+        notes.append(server.speculation.note())
     over = available + sum(line.bytes for line in lines) - server.gpu.total_memory_bytes
     if over > 0:
         notes.append(f"The KV pool as given takes {over / GIB:.1f} GiB more than the GPU has.")

@@ -46,6 +46,8 @@ class MemoryBudget:
     """Requests of ``max_model_len`` in the pool, as the engine prints it."""
     kv_groups: tuple[KVGroup, ...]
     max_in_flight_tokens: int
+    speculative_slots: int = 0
+    """Of a running request beside its own tokens: drafts to verify and drafts ahead."""
     notes: tuple[str, ...] = ()
     """What the reader of the budget should know, one sentence each."""
 
@@ -55,8 +57,12 @@ class MemoryBudget:
         return self.num_gpu_blocks - 1
 
     def blocks_of(self, tokens: int) -> int:
-        """Blocks of one request of so many tokens, over all groups, at its largest."""
-        return sum(g.blocks_of(tokens, self.max_in_flight_tokens) for g in self.kv_groups)
+        """Blocks of one request of so many tokens, over all groups, at its largest.
+
+        Drafts take slots beside its tokens, up to ``max_model_len``.
+        """
+        slots = self._slots_of(tokens)
+        return sum(g.blocks_of(slots, self.max_in_flight_tokens) for g in self.kv_groups)
 
     def requests_of(self, tokens: int) -> int:
         """How many requests of so many tokens (prompt and output) fit at once.
@@ -75,7 +81,11 @@ class MemoryBudget:
 
     def steady_blocks_of(self, tokens: int) -> int:
         """Blocks of one request that has been admitted, over all groups, at its largest."""
-        return sum(group.steady_blocks_of(tokens) for group in self.kv_groups)
+        slots = self._slots_of(tokens)
+        return sum(group.steady_blocks_of(slots) for group in self.kv_groups)
+
+    def _slots_of(self, tokens: int) -> int:
+        return max(tokens, min(tokens + self.speculative_slots, self.max_model_len))
 
     def blocks_for(self, num_requests: int, tokens: int) -> int:
         """Blocks of so many requests, admitted in turn: the last one is admitted beside the others.
@@ -114,6 +124,7 @@ class MemoryBudget:
             "max_num_batched_tokens": self.max_num_batched_tokens,
             "max_num_seqs": self.max_num_seqs,
             "max_concurrency": self.max_concurrency,
+            "speculative_slots": self.speculative_slots,
             "budget": {line.name: line.bytes for line in self.lines},
             "budget_sources": {line.name: line.source for line in self.lines},
             "budget_ranges": {line.name: [line.low_bytes, line.high_bytes] for line in self.lines},

@@ -8,6 +8,7 @@ holds ``max(1, num_kv_heads // tensor_parallel_size)`` heads.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .kv_dtypes import kv_dtype
@@ -40,7 +41,13 @@ class KVLayers:
     kv_lora_rank: int = 0
     rope_dim: int = 0
     index_head_dim: int = 0
-    """Sparse-attention indexer: one FP8 key and a scale per token beside the latent (0: none)."""
+    """Sparse-attention indexer: one key per token beside the KV (0: none)."""
+    index_key_bits: int = 8
+    """FP8 keys have an fp32 scale per 128 values; 16-bit keys have none."""
+    shared_kv: bool = False
+    """K and V are one stored vector."""
+    fp8_token_bytes: int = 0
+    """Of one stored vector where the FP8 kernel has a layout of its own (0: by the dtype)."""
     tokens_per_state: int = 1
     """Tokens that one stored vector stands for (compressed attention)."""
     state_bytes: int = 0
@@ -69,16 +76,33 @@ class KVLayers:
         dtype = kv_dtype(kv_cache_dtype)
         if self.kind == "recurrent":
             return 0
+        if self.fp8_token_bytes and kv_cache_dtype.startswith("fp8"):
+            return self.fp8_token_bytes
         if self.kind == "mla":
             elements = self.kv_lora_rank + self.rope_dim
             return dtype.latent_token_bytes or dtype.vector_bytes(elements)
-        pair = dtype.vector_bytes(self.head_dim) + dtype.vector_bytes(self.head_dim_v)
-        return self.heads_per_gpu(tensor_parallel_size) * pair
+        stored = dtype.vector_bytes(self.head_dim)
+        if not self.shared_kv:
+            stored += dtype.vector_bytes(self.head_dim_v)
+        return self.heads_per_gpu(tensor_parallel_size) * stored
 
     @property
     def index_bytes_per_token(self) -> int:
         """Bytes of the indexer's key in one layer: FP8 values, one fp32 scale per 128 of them."""
-        return self.index_head_dim + 4 * (self.index_head_dim // 128)
+        scales = 4 * (self.index_head_dim // 128) if self.index_key_bits == 8 else 0
+        return self.index_head_dim * self.index_key_bits // 8 + scales
+
+
+def bytes_per_token(
+    layers: Iterable[KVLayers], kv_cache_dtype: str, tensor_parallel_size: int
+) -> int:
+    """KV bytes of one token over these layers, on one GPU."""
+    return sum(
+        group.num_layers
+        * group.state_bytes_per_token(kv_cache_dtype, tensor_parallel_size)
+        // group.tokens_per_state
+        for group in layers
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +157,13 @@ class ModelSpec:
     shared_expert_intermediate_size: int = 0
     hub_id: str | None = None
     """Where Hugging Face has its weights; None for a model read from a file."""
+    quantization: str | None = None
+    """What the user asked its weights to be stored as, beyond what the checkpoint has."""
+    draft_method: str | None = None
+    """``eagle`` or ``eagle3``: a head that drafts for another model, no model of its own."""
+    mtp_layers: tuple[KVLayers, ...] = ()
+    """Multi-token-prediction layers, loaded only to speculate."""
+    mtp_weights: tuple[WeightGroup, ...] = ()
 
     @property
     def num_parameters(self) -> int:
@@ -189,23 +220,26 @@ class ModelSpec:
             ValueError: unknown dtype.
         """
         dtype = self.resolve_kv_dtype(kv_cache_dtype)
-        return sum(
-            group.num_layers
-            * group.state_bytes_per_token(dtype, tensor_parallel_size)
-            // group.tokens_per_state
-            for group in self.layers
-        )
+        return bytes_per_token(self.layers, dtype, tensor_parallel_size)
 
     def check_tensor_parallel(self, tensor_parallel_size: int) -> None:
         """Whether the heads divide.
 
         Raises:
-            ValueError: the size is not positive or does not divide the attention heads.
+            ValueError: the size is not positive, does not divide the attention heads, or neither
+                divides the KV heads nor copies each of them equally often.
         """
-        if tensor_parallel_size <= 0:
+        size = tensor_parallel_size
+        if size <= 0:
             raise ValueError(f"tensor_parallel_size(={tensor_parallel_size}) must be > 0.")
         if self.num_heads % tensor_parallel_size:
             raise ValueError(
                 f"tensor_parallel_size(={tensor_parallel_size}) must divide the "
                 f"{self.num_heads} attention heads of {self.name}."
             )
+        for heads in {g.num_kv_heads for g in self.layers if g.kind not in ("mla", "recurrent")}:
+            if heads % size and size % heads:
+                raise ValueError(
+                    f"tensor_parallel_size(={size}) must divide the {heads} KV heads of "
+                    f"{self.name}, or be a multiple of them."
+                )

@@ -31,7 +31,7 @@ def look_up(entries: Mapping[str, T], name: str, *, field: str) -> T:
 def unknown_name(name: str, known: Iterable[str], *, field: str) -> ValueError:
     """``gpu(='h100') is unknown; near: h100-sxm, h100-pcie.``"""
     by_key = {canonical(entry): entry for entry in known}
-    key = canonical(name)
+    key = canonical(name.rsplit("/", 1)[-1])  # a hub id's vendor is near nothing
     starts = [entry for k, entry in by_key.items() if key and (k.startswith(key) or key in k)]
     close = [by_key[k] for k in get_close_matches(key, by_key, n=6, cutoff=0.6)]
     near = list(dict.fromkeys([*starts, *close]))[:6]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .gpus import GPUSpec
-from .model_spec import ModelSpec
+from .model_spec import KVLayers, ModelSpec, bytes_per_token
+from .speculative import Speculation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +31,17 @@ class ServerFlags:
     enforce_eager: bool
     hybrid_kv_cache: bool
     async_scheduling: bool
+    speculation: Speculation | None = None
 
     def __post_init__(self) -> None:
+        if self.model.draft_method is not None:
+            raise ValueError(
+                f"model(={self.model.name!r}) is a draft head ({self.model.draft_method}): it "
+                "goes into --speculative-config."
+            )
         self.model.check_tensor_parallel(self.tensor_parallel_size)
+        if self.speculation is not None:
+            self.speculation.check_tensor_parallel(self.tensor_parallel_size)
         for name in ("block_size", "max_num_seqs", "max_num_batched_tokens"):
             _check_positive(name, getattr(self, name))
         for name in ("max_model_len", "num_gpu_blocks_override", "kv_cache_memory_bytes"):
@@ -46,6 +55,18 @@ class ServerFlags:
         limit = self.max_model_len or self.model.max_position_embeddings
         if self.block_size > limit:
             raise ValueError(f"block_size(={self.block_size}) must be <= max_model_len(={limit}).")
+
+    @property
+    def kv_layers(self) -> tuple[KVLayers, ...]:
+        """The model's layers and its drafter's."""
+        if self.speculation is None:
+            return self.model.layers
+        return self.model.layers + self.speculation.layers_beside(self.tensor_parallel_size)
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """KV bytes of one token on one GPU, the drafter's included."""
+        return bytes_per_token(self.kv_layers, self.kv_cache_dtype, self.tensor_parallel_size)
 
     @property
     def max_in_flight_tokens(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -30,16 +31,24 @@ def models_json(models: Sequence[ModelSpec]) -> list[dict[str, object]]:
     return [
         {
             "name": model.name,
+            "hub_id": model.hub_id,
             "source": model.source,
             "num_parameters": model.num_parameters,
             "weight_bytes": model.weight_bytes,
             "kv_bytes_per_token": model.kv_bytes_per_token(),
             "num_layers": model.num_layers,
             "max_position_embeddings": model.max_position_embeddings,
-            "kv_layers": {layers.kind: layers.num_layers for layers in model.layers},
+            "kv_layers": _layers_by_kind(model),
         }
         for model in models
     ]
+
+
+def _layers_by_kind(model: ModelSpec) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for layers in model.layers:
+        counts[layers.kind] += layers.num_layers
+    return dict(counts)
 
 
 def traces_json(catalogue: Mapping[str, PublicTrace]) -> dict[str, dict[str, object]]:

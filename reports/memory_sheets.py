@@ -99,7 +99,7 @@ def models_sheet(models: Sequence[ModelSpec]) -> Sheet:
         title="Models",
         columns=(
             "name",
-            "1e9 parameters",
+            "1e9 params",
             "weights",
             "layers",
             "KV kinds",

@@ -37,6 +37,7 @@ def _values(server: Server) -> list[str]:
     """Flags with a value, where it is not the default."""
     flags = server.deployment
     values = {
+        "--quantization": (server.model.quantization, None),
         "--tensor-parallel-size": (flags.tensor_parallel_size, 1),
         "--kv-cache-dtype": (flags.kv_cache_dtype, "auto"),
         "--num-gpu-blocks-override": (server.num_gpu_blocks_override, None),

@@ -131,6 +131,26 @@ def test_memory_json_has_the_promised_keys() -> None:
     assert sum(memory["budget"].values()) == memory["total_bytes"]
 
 
+def test_memory_of_other_weights_and_a_drafter() -> None:
+    plain = loaded("memory", "--gpu", "a100", "--model", "meta-llama/Llama-3.1-8B-Instruct")
+    fp8 = loaded("memory", "--gpu", "a100", "--model", "llama-3.1-8b", "--quantization", "fp8")
+    assert fp8["budget"]["weights"] == 16_060_522_496 - 6_979_321_856
+    assert fp8["kv_cache_bytes"] - plain["kv_cache_bytes"] == 6_979_321_856
+    config = '{"method": "eagle3", "model": "eagle3-llama-3.1-8b", "num_speculative_tokens": 3}'
+    drafted = loaded("memory", "--gpu", "a100", "--speculative-config", config)
+    assert drafted["kv_bytes_per_token"] == 33 * 4096
+    assert drafted["speculative_slots"] == 6
+    assert "draft_weights" in drafted["budget"]
+
+
+def test_other_weights_are_in_the_serve_command(tmp_path: Path) -> None:
+    plan = loaded(
+        *("plan", "--workload", "alpaca", "-n", "40", "--quantization", "fp8"),
+        *("--max-model-len", "2048", "--out", str(tmp_path)),
+    )
+    assert "--quantization fp8" in plan["serve_command"]
+
+
 def test_known_names() -> None:
     assert {gpu["name"] for gpu in loaded("gpus")} >= {"a100", "h100-sxm", "mi300x"}
     assert {model["name"] for model in loaded("models")} >= {"opt-13b", "llama-2-7b"}

@@ -11,6 +11,37 @@ from support.command import SMALL, run
 WRONG = {
     "unknown gpu": (["plan", "--gpu", "h100"], "gpu(='h100') is unknown; near: h100"),
     "unknown model": (["memory", "--model", "llama-3.1-9b"], "near:"),
+    "heads do not divide": (
+        ["memory", "--tensor-parallel-size", "3"],
+        "tensor_parallel_size(=3) must divide the 32 attention heads of llama-3.1-8b",
+    ),
+    "KV heads do not divide": (
+        ["plan", "--model", "phi-3-medium", "--tensor-parallel-size", "4"],
+        "tensor_parallel_size(=4) must divide the 10 KV heads of phi-3-medium",
+    ),
+    "unknown weight format": (
+        ["simulate", *SMALL, "--quantization", "fp9"],
+        "quantization(='fp9') is unknown; near: fp8",
+    ),
+    "weights in another format already": (
+        ["plan", "--model", "gpt-oss-20b", "--quantization", "fp8"],
+        "quantization(='fp8') must match the checkpoint",
+    ),
+    "a draft head is no model": (
+        ["memory", "--model", "eagle3-qwen3-8b"],
+        "model(='eagle3-qwen3-8b') is a draft head (eagle3)",
+    ),
+    "a drafter of another vocabulary": (
+        [
+            *("memory", "--speculative-config"),
+            '{"model": "qwen3-0.6b", "num_speculative_tokens": 3}',
+        ],
+        "must have the vocabulary of llama-3.1-8b",
+    ),
+    "a drafter that is no JSON": (
+        ["memory", "--speculative-config", "eagle3"],
+        "speculative_config is not valid JSON",
+    ),
     "block size 0": (["plan", "--block-size", "0"], "block_size(=0) must be > 0"),
     "block size above the length": (
         ["simulate", *SMALL, "--block-size", "64", "--max-model-len", "32"],

@@ -33,7 +33,7 @@ def attention_parameters(fields: Fields, layer: Layer) -> AttentionParameters:
     if layer.attention == "none":
         return AttentionParameters()
     if layer.attention == "mla":
-        return _latent(fields)
+        return _latent(fields, layer)
     if layer.attention == "recurrent":
         return AttentionParameters(by_head=_recurrent(fields))
     return _plain(fields, layer)
@@ -47,6 +47,8 @@ def _plain(fields: Fields, layer: Layer) -> AttentionParameters:
     key, value = kv_heads * dim, kv_heads * dim_v
     if layer.attention == "full" and fields.flag("attention_k_eq_v"):
         value = 0
+    if fields.has("compress_ratios"):  # DeepSeek-V4: one vector is key and value
+        value = 0
     gate = out if fields.flag("attn_output_gate") else 0
     qkv_bias, out_bias = _biases(fields)
     sinks = heads if fields.family == "gpt_oss" else 0
@@ -54,8 +56,19 @@ def _plain(fields: Fields, layer: Layer) -> AttentionParameters:
     return AttentionParameters(
         by_head=by_head,
         by_kv_head=(hidden + qkv_bias) * (key + value),
-        replicated=_head_norms(fields, query, key, dim) + (hidden if out_bias else 0),
+        replicated=_head_norms(fields, query, key, dim)
+        + (hidden if out_bias else 0)
+        + _block_indexer(fields, layer, hidden),
     )
+
+
+def _block_indexer(fields: Fields, layer: Layer, hidden: int) -> int:
+    """MiniMax-M3: a query per index head, one key, their norms."""
+    sparse = fields.inner("sparse_attention_config") if layer.indexed else None
+    if sparse is None:
+        return 0
+    dim, heads = sparse.positive("sparse_index_dim"), sparse.positive("sparse_num_index_heads")
+    return hidden * dim * (heads + 1) + 2 * dim
 
 
 def _query(fields: Fields, width: int, bias: int) -> int:
@@ -89,7 +102,7 @@ def _head_norms(fields: Fields, query: int, key: int, dim: int) -> int:
     return 2 * dim if normed or fields.family.startswith(HEAD_NORM_FAMILIES) else 0
 
 
-def _latent(fields: Fields) -> AttentionParameters:
+def _latent(fields: Fields, layer: Layer) -> AttentionParameters:
     hidden, heads = fields.positive("hidden_size"), fields.positive("num_attention_heads")
     rank, rope = fields.positive("kv_lora_rank"), fields.count("qk_rope_head_dim")
     nope, dim_v = fields.count("qk_nope_head_dim"), fields.positive("v_head_dim")
@@ -100,8 +113,17 @@ def _latent(fields: Fields) -> AttentionParameters:
     gate = hidden * heads * dim_v if fields.flag("mla_use_output_gate") else 0
     return AttentionParameters(
         by_head=query + up + heads * dim_v * hidden + gate,
-        replicated=down + _indexer(fields, hidden, query_rank),
+        replicated=down + (_indexer(fields, hidden, query_rank) if layer.indexed else 0),
     )
+
+
+def latent_output_share(fields: Fields, layers: list[Layer]) -> float | None:
+    """The output projection's part of latent attention, None where not all layers are latent."""
+    if not layers or any(layer.attention != "mla" for layer in layers):
+        return None
+    found = _latent(fields, layers[0])
+    width = fields.positive("num_attention_heads") * fields.positive("v_head_dim")
+    return width * fields.positive("hidden_size") / (found.by_head + found.replicated)
 
 
 def _indexer(fields: Fields, hidden: int, query_rank: int) -> int:

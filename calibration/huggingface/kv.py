@@ -1,7 +1,7 @@
 """What the layers of a configuration keep per token or per sequence: the ``KVLayers`` groups.
 
 Recurrent state of one sequence in one layer, in elements (convolution window in 16 bit, state in
-``mamba_ssm_dtype``):
+``mamba_ssm_dtype``; where that is absent, fp32 for Mamba-2 and Kimi, else the model's dtype):
 
     gated delta net  conv (2 Hk Dk + Hv Dv)(kernel - 1)          state Hv Dk Dv
     Mamba-2          conv (H D + 2 groups N)(kernel - 1)         state H D N
@@ -18,6 +18,10 @@ from .fields import Fields
 from .layers import Layer
 
 CONV_BYTES = 2
+SPARSE_LATENT_FP8_BYTES = 656
+"""``fp8_ds_mla``: 512 FP8 values, four fp32 scales, 64 rope values in 16 bits."""
+V4_FP8_BYTES = 584
+"""DeepSeek-V4: 448 FP8 values, 64 rope values in 16 bits, 8 bytes of scales."""
 
 
 def kv_layers(fields: Fields, layers: list[Layer]) -> tuple[KVLayers, ...]:
@@ -26,10 +30,14 @@ def kv_layers(fields: Fields, layers: list[Layer]) -> tuple[KVLayers, ...]:
     Raises:
         ValueError: a field of the wrong type or value, or missing.
     """
-    counts = Counter(_group(fields, layer) for layer in _without_shared(fields, layers))
-    counts.pop(None, None)
-    groups = [_sized(group, n) for group, n in counts.items() if group is not None]
-    return tuple(groups + _compressed(fields))
+    own = kv_layers_of(fields, _without_shared(fields, layers))
+    return (*own, *_compressed(fields))
+
+
+def kv_layers_of(fields: Fields, layers: list[Layer]) -> tuple[KVLayers, ...]:
+    """The same for some of the layers (DeepSeek-V4's without what is compressed)."""
+    counts = Counter(_group(fields, layer) for layer in layers)
+    return tuple(_sized(group, n) for group, n in counts.items() if group is not None)
 
 
 def _sized(group: KVLayers, count: int) -> KVLayers:
@@ -48,8 +56,19 @@ def _group(fields: Fields, layer: Layer) -> KVLayers | None:
     if layer.attention == "recurrent":
         return KVLayers(kind="recurrent", num_layers=1, state_bytes=state_bytes(fields))
     if layer.attention == "mla":
-        return _latent(fields)
+        return _latent(fields, layer)
     heads, dim, dim_v = kv_shape(fields, layer)
+    if fields.has("compress_ratios"):  # DeepSeek-V4's window: one vector is key and value
+        return KVLayers(
+            kind=layer.attention,
+            num_layers=1,
+            head_dim=dim,
+            head_dim_v=dim_v,
+            window_tokens=layer.window_tokens,
+            shared_kv=True,
+            fp8_token_bytes=V4_FP8_BYTES,
+        )
+    sparse = fields.inner("sparse_attention_config") if layer.indexed else None
     return KVLayers(
         kind=layer.attention,
         num_layers=1,
@@ -57,10 +76,12 @@ def _group(fields: Fields, layer: Layer) -> KVLayers | None:
         head_dim=dim,
         head_dim_v=dim_v,
         window_tokens=layer.window_tokens,
+        index_head_dim=sparse.positive("sparse_index_dim") if sparse else 0,
+        index_key_bits=16 if sparse else 8,
     )
 
 
-def _latent(fields: Fields) -> KVLayers:
+def _latent(fields: Fields, layer: Layer) -> KVLayers:
     rope = fields.count("qk_rope_head_dim")
     return KVLayers(
         kind="mla",
@@ -69,7 +90,8 @@ def _latent(fields: Fields) -> KVLayers:
         head_dim_v=fields.positive("v_head_dim"),
         kv_lora_rank=fields.positive("kv_lora_rank"),
         rope_dim=rope,
-        index_head_dim=fields.count("index_head_dim", default=0),
+        index_head_dim=fields.count("index_head_dim", default=0) if layer.indexed else 0,
+        fp8_token_bytes=SPARSE_LATENT_FP8_BYTES if fields.has("index_head_dim") else 0,
     )
 
 
@@ -110,7 +132,10 @@ def kv_shape(fields: Fields, layer: Layer) -> tuple[int, int, int]:
 
 
 def _compressed(fields: Fields) -> list[KVLayers]:
-    """DeepSeek-V4: beside its window, a layer keeps one latent per ``compress_ratios`` tokens."""
+    """DeepSeek-V4: beside its window, a layer keeps one latent per ``compress_ratios`` tokens.
+
+    Layers of the smallest ratio choose among theirs with an indexer, those of 128 see all.
+    """
     ratios = fields.entries("compress_ratios")
     if ratios is None:
         return []
@@ -118,6 +143,7 @@ def _compressed(fields: Fields) -> list[KVLayers]:
         raise ValueError(f"{fields.where}: compress_ratios(={ratios!r}) must be whole numbers.")
     counts = Counter(ratio for ratio in ratios[: fields.positive("num_hidden_layers")] if ratio > 0)
     dim, rope = head_dim(fields), fields.count("qk_rope_head_dim", default=0)
+    index = fields.count("index_head_dim", default=0)
     return [
         KVLayers(
             kind="mla",
@@ -127,6 +153,8 @@ def _compressed(fields: Fields) -> list[KVLayers]:
             kv_lora_rank=dim - rope,
             rope_dim=rope,
             tokens_per_state=ratio,
+            index_head_dim=index if ratio == min(counts) else 0,
+            fp8_token_bytes=V4_FP8_BYTES,
         )
         for ratio, count in counts.items()
     ]
@@ -135,7 +163,9 @@ def _compressed(fields: Fields) -> list[KVLayers]:
 def state_bytes(fields: Fields) -> int:
     """Recurrent state of one sequence in one layer, before tensor parallelism."""
     conv, state = _state_elements(fields)
-    wide = fields.value("mamba_ssm_dtype", "mamba_ssm_cache_dtype") in ("float32", None)
+    dtype = fields.value("mamba_ssm_dtype", "mamba_ssm_cache_dtype")
+    delta_net = fields.has("linear_num_value_heads")  # Qwen3-Next: the model's dtype
+    wide = dtype == "float32" or (dtype is None and not delta_net)
     return conv * CONV_BYTES + state * (4 if wide else 2)
 
 

@@ -43,6 +43,8 @@ class Layer:
     window_tokens: int | None = None
     heads_per_kv_head: int | None = None
     ffn_mult: float | None = None
+    indexed: bool = False
+    """Sparse attention: whether the layer has an indexer of its own."""
 
 
 def read_layers(fields: Fields) -> list[Layer]:
@@ -60,11 +62,17 @@ def read_layers(fields: Fields) -> list[Layer]:
     count = fields.positive("num_hidden_layers", "n_layer", "num_layers")
     if count > MAX_LAYERS:
         raise ValueError(f"{fields.where}: num_hidden_layers(={count}) must be <= {MAX_LAYERS}.")
-    kinds = _attention_kinds(fields, count)
-    experts = _expert_layers(fields, count)
+    rows = zip(
+        _attention_kinds(fields, count),
+        _expert_layers(fields, count),
+        _indexed_layers(fields, count),
+        strict=True,
+    )
     return [
-        _windowed(fields, Layer(attention=kind, mlp="moe" if moe else "dense"))
-        for kind, moe in zip(kinds, experts, strict=True)
+        _windowed(
+            fields, Layer(attention=kind, mlp="moe" if moe else "dense", indexed=bool(indexed))
+        )
+        for kind, moe, indexed in rows
     ]
 
 
@@ -193,6 +201,17 @@ def _windowed(fields: Fields, layer: Layer) -> Layer:
     if window >= fields.positive("max_position_embeddings", default=window + 1):
         return replace(layer, attention="full")
     return replace(layer, window_tokens=window)
+
+
+def _indexed_layers(fields: Fields, count: int) -> list[Any]:
+    """Sparse attention: GLM-5.2 shares the choice of a layer with the next, MiniMax-M3 lists."""
+    types = fields.entries("indexer_types", count)
+    if types is not None:
+        return [kind == "full" for kind in types]
+    sparse = fields.inner("sparse_attention_config")
+    if sparse is not None:
+        return sparse.entries("sparse_attention_freq", count) or [True] * count
+    return [fields.has("index_head_dim")] * count
 
 
 def _expert_layers(fields: Fields, count: int) -> list[bool]:

@@ -12,21 +12,28 @@ from typing import Any
 
 from ..json_files import read_json
 from ..model_spec import ModelSpec, WeightGroup
-from .attention import attention_parameters
+from ..weight_formats import FULL_BITS, MXFP4_BITS
+from .architectures import check_decoder
+from .attention import attention_parameters, latent_output_share
+from .drafts import (
+    WeightRow,
+    draft_method,
+    flattened_head,
+    head_rows,
+    mtp_in_16_bits,
+    mtp_layers,
+    mtp_rows,
+)
 from .fields import Fields
-from .kv import kv_layers, kv_shape
+from .kv import kv_layers, kv_layers_of, kv_shape
 from .layers import Layer, read_layers
 from .mlp import dense_intermediate_size, mlp_parameters, read_experts
-from .quantization import FULL_BITS, MXFP4_BITS, checkpoint_kv_dtype, role_bits
+from .quantization import checkpoint_kv_dtype, excluded_modules, role_bits
+from .quantized_modules import RoleLayers
 
 TIED_BY_DEFAULT = ("opt", "gemma", "gpt2", "cohere")
 FOUR_NORMS = ("gemma2", "gemma3", "gemma4")
 OPT_POSITION_OFFSET = 2
-NO_DECODERS = (
-    *("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "albert", "electra", "deberta"),
-    *("t5", "mt5", "umt5", "bart", "mbart", "pegasus", "marian", "m2m_100", "nllb"),
-    *("whisper", "wav2vec2", "hubert", "clip", "siglip", "vit", "dinov2", "modernbert"),
-)
 
 
 def read_config(path: Path) -> ModelSpec:
@@ -55,20 +62,23 @@ def spec_from_config(raw: Mapping[str, Any], *, name: str, source: str, where: s
     Raises:
         ValueError: a field missing or wrong.
     """
-    _check_decoder(raw, where)
-    fields = Fields(raw, where)
+    fields = Fields(flattened_head(raw), where)
+    check_decoder(raw, fields)
     layers = read_layers(fields)
     experts = read_experts(fields)
     quantization = _quantization(fields)
     groups = kv_layers(fields, layers)
     if not groups:
         raise ValueError(f"{where} has no layer that keeps state: it is no decoder.")
+    bits = _bits(fields, layers, quantization)
+    method, mtp = draft_method(fields), mtp_layers(fields, layers)
+    wide_mtp = mtp_in_16_bits(excluded_modules(quantization), len(layers))
     has_dense = any(layer.mlp == "dense" for layer in layers) or fields.flag("enable_moe_block")
     return ModelSpec(
         name=name,
         source=source,
         layers=groups,
-        weights=_weights(fields, layers, _bits(fields, quantization)),
+        weights=_weights(fields, layers, bits, method),
         num_layers=len(layers),
         hidden_size=fields.positive("hidden_size", "n_embd"),
         num_heads=fields.positive("num_attention_heads", "n_head"),
@@ -83,13 +93,10 @@ def spec_from_config(raw: Mapping[str, Any], *, name: str, source: str, where: s
         experts_per_token=experts.per_token,
         expert_intermediate_size=experts.intermediate_size,
         shared_expert_intermediate_size=experts.shared_intermediate_size,
+        draft_method=method,
+        mtp_layers=kv_layers_of(fields, mtp),
+        mtp_weights=_mtp_weights(fields, mtp, {} if wide_mtp else bits) if mtp else (),
     )
-
-
-def _check_decoder(raw: Mapping[str, Any], where: str) -> None:
-    kind = str(raw.get("model_type", ""))
-    if raw.get("is_encoder_decoder") is True or kind.startswith(NO_DECODERS):
-        raise ValueError(f"{where}: model_type(={kind!r}) is no decoder-only language model.")
 
 
 def _quantization(fields: Fields) -> Mapping[str, Any] | None:
@@ -99,15 +106,32 @@ def _quantization(fields: Fields) -> Mapping[str, Any] | None:
     return value
 
 
-def _bits(fields: Fields, quantization: Mapping[str, Any] | None) -> dict[str, float]:
+def _bits(
+    fields: Fields, layers: list[Layer], quantization: Mapping[str, Any] | None
+) -> dict[str, float]:
     """By role; DeepSeek-V4 says apart from the rest that its experts are in four bits."""
     try:
-        bits = role_bits(quantization)
+        shares = latent_output_share(fields, layers)
+        bits = role_bits(quantization, _role_layers(fields, layers), shares)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError):
         raise ValueError(
             f"{fields.where}: quantization_config does not follow any known quantisation format."
         ) from None
-    return {**bits, "experts": MXFP4_BITS} if fields.value("expert_dtype") == "fp4" else bits
+    own_fp4 = fields.value("expert_dtype") == "fp4" and bits.get("experts", FULL_BITS) >= 8
+    return {**bits, "experts": MXFP4_BITS} if own_fp4 else bits
+
+
+def _role_layers(fields: Fields, layers: list[Layer]) -> RoleLayers:
+    """Numbers of the layers that have each quantised role."""
+    both = fields.flag("enable_moe_block")
+    moe = frozenset(i for i, layer in enumerate(layers) if layer.mlp == "moe")
+    dense = (i for i, layer in enumerate(layers) if layer.mlp == "dense" or (both and i in moe))
+    return {
+        "attention": frozenset(i for i, layer in enumerate(layers) if layer.attention != "none"),
+        "mlp": frozenset(dense),
+        "experts": moe,
+        "shared_experts": moe,
+    }
 
 
 def _tied(fields: Fields) -> bool:
@@ -116,26 +140,44 @@ def _tied(fields: Fields) -> bool:
 
 
 def _weights(
-    fields: Fields, layers: list[Layer], bits: Mapping[str, float]
+    fields: Fields, layers: list[Layer], bits: Mapping[str, float], method: str | None
 ) -> tuple[WeightGroup, ...]:
-    experts = read_experts(fields)
-    attention = [attention_parameters(fields, layer) for layer in layers]
-    mlp = [mlp_parameters(fields, layer, experts) for layer in layers]
     vocab = fields.positive("vocab_size") * _embedding_width(fields)
-    kv_shards = _kv_heads(fields, layers)
-    rows: list[tuple[str, int, int | None]] = [
+    rows: list[WeightRow] = [
         ("embedding", vocab, None),
         ("embedding", _other_embeddings(fields), 1),
         ("lm_head", 0 if _tied(fields) else vocab, None),
+    ]
+    if method is not None:  # a draft head borrows the target's
+        rows = head_rows(fields, method, kv_shape(fields, layers[0]))
+    rows += [*_layer_rows(fields, layers), ("norms", _norms(fields, layers), 1)]
+    return _groups(rows, bits)
+
+
+def _mtp_weights(
+    fields: Fields, layers: list[Layer], bits: Mapping[str, float]
+) -> tuple[WeightGroup, ...]:
+    rows = [*_layer_rows(fields, layers), *mtp_rows(fields, len(layers))]
+    return _groups([*rows, ("norms", _norms(fields, layers), 1)], bits)
+
+
+def _layer_rows(fields: Fields, layers: list[Layer]) -> list[WeightRow]:
+    """All of the layers but their norms."""
+    experts = read_experts(fields)
+    attention = [attention_parameters(fields, layer) for layer in layers]
+    mlp = [mlp_parameters(fields, layer, experts) for layer in layers]
+    return [
         ("attention", sum(a.by_head for a in attention), None),
-        ("attention", sum(a.by_kv_head for a in attention), kv_shards),
+        ("attention", sum(a.by_kv_head for a in attention), _kv_heads(fields, layers)),
         ("attention", sum(a.replicated for a in attention), 1),
         ("mlp", sum(m.dense for m in mlp), None),
         ("experts", sum(m.experts for m in mlp), None),
         ("shared_experts", sum(m.shared for m in mlp), None),
         ("router", sum(m.router for m in mlp), 1),
-        ("norms", _norms(fields, layers), 1),
     ]
+
+
+def _groups(rows: list[WeightRow], bits: Mapping[str, float]) -> tuple[WeightGroup, ...]:
     return tuple(
         WeightGroup(
             role=role,

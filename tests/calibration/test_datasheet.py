@@ -180,8 +180,8 @@ def test_sources_by_name() -> None:
     assert isinstance(step_cost("datasheet", model=model, gpu=gpu), DatasheetCost)
     affine = step_cost("affine:0.005,2e-5,1e-7", model=model, gpu=gpu)
     assert isinstance(affine, AffineCost)
-    with pytest.raises(ValueError, match=r"step_cost\(='silikon'\) is unknown; .*datasheet"):
-        step_cost("silikon", model=model, gpu=gpu)
+    with pytest.raises(ValueError, match=r"step_cost\(='roof'\) is unknown; .*datasheet"):
+        step_cost("roof", model=model, gpu=gpu)
     with pytest.raises(ValueError, match="takes no arguments"):
         step_cost("datasheet:1", model=model, gpu=gpu)
 

@@ -164,6 +164,17 @@ def test_recurrent_state_fits_one_page() -> None:
     assert sum(g.blocks_of(10_000, 0) for g in groups if g.kind == "recurrent") == 3
 
 
+def test_compressed_attention_is_packed() -> None:
+    """DeepSeek-V4: latents of every layer in one block of 256 tokens, windows beside them."""
+    layers = load_model("deepseek-v4-flash").layers
+    latents, *windows = group_layers(layer_caches(layers, block_size=16, kv_cache_dtype="fp8"))
+    assert latents.block_size == 256
+    assert latents.page_bytes == 21 * 64 * (584 + 132) + 20 * 2 * 584
+    assert sum(group.num_layers for group in windows) == 43
+    assert {group.block_size for group in windows} == {64}
+    assert all(group.page_bytes <= latents.page_bytes for group in windows)
+
+
 def test_the_indexer_is_part_of_a_block() -> None:
     caches = layer_caches(load_model("deepseek-v3.2").layers, block_size=64)
     (group,) = group_layers(caches)
