@@ -107,6 +107,11 @@ class DatasheetCost(StepCost):
             why=why,
         )
 
+    @property
+    def origin(self) -> str:
+        """``datasheet``, and why no measured source."""
+        return f"datasheet ({self.why})" if self.why else "datasheet"
+
     def step_ns(self, batch: Batch) -> float:
         """Nanoseconds of one engine step of this shape."""
         decodes, context, chunks, padding, _ = batch

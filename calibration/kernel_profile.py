@@ -94,7 +94,7 @@ def profile_cost(
             uses_longest=table.ns_per_key > 0,
         ),
         source="measured",
-        origin=f"measured ({source})",
+        taken_from=source,
         band=BAND,
     )
 

@@ -64,17 +64,24 @@ class OperatorCost(StepCost):
     operators: Operators
     source: str
     """``silicon`` or ``measured``."""
-    origin: str
-    """The source with what it was taken from, for people."""
+    taken_from: str
+    """Package, version and card, or folder."""
     band: Band
     uses_longest: bool = field(init=False)
-    _bases: dict[tuple[int, int], float] = field(init=False, repr=False, compare=False)
+    _by_tokens: dict[int, float] = field(init=False, repr=False, compare=False)
+    _by_rows: dict[int, float] = field(init=False, repr=False, compare=False)
     _curves: dict[int, _Curve] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "uses_longest", self.operators.uses_longest)
-        object.__setattr__(self, "_bases", {})
+        object.__setattr__(self, "_by_tokens", {})
+        object.__setattr__(self, "_by_rows", {})
         object.__setattr__(self, "_curves", {})
+
+    @property
+    def origin(self) -> str:
+        """The source with what it was taken from, for people."""
+        return f"{self.source} ({self.taken_from})"
 
     def step_ns(self, batch: Batch) -> float:
         """Nanoseconds of one engine step of this shape."""
@@ -114,11 +121,16 @@ class OperatorCost(StepCost):
             source=f"{self.band.source}; {wider:.1%} wider by the distance to measured shapes",
         )
 
-    def outside(self, *, num_seqs: int, num_tokens: int, longest_context: int) -> tuple[str, ...]:
-        """Terms that no measured shape surrounds, at the largest shapes of a deployment."""
-        decodes = Batch(num_seqs, num_seqs * longest_context)
-        chunk = Batch(0, 0, ((num_tokens, 0),))
-        terms = (*self.terms(decodes), *self.terms(chunk))
+    def outside(
+        self, *, num_seqs: int, num_tokens: int, context_tokens: int, longest_context: int
+    ) -> tuple[str, ...]:
+        """Terms that no measured shape surrounds at the largest shapes of a deployment."""
+        batches = (
+            Batch(num_seqs, context_tokens),
+            Batch(1, longest_context),
+            Batch(0, 0, ((num_tokens, 0),)),
+        )
+        terms = [term for batch in batches for term in self.terms(batch)]
         return tuple(sorted({term.name for term in terms if term.extrapolated}))
 
     def describe(self) -> dict[str, object]:
@@ -226,17 +238,21 @@ class OperatorCost(StepCost):
     # ------------------------------------------------------------------ what contexts do not touch
 
     def _base(self, batch: Batch) -> float:
-        """Remembered, since batches repeat."""
-        rows = batch.num_decodes + len(batch.chunks)
-        key = rows, batch.num_tokens
-        known = self._bases.get(key)
-        if known is None:
-            estimates = self._linear(rows, batch.num_tokens).values()
-            known = self._bases[key] = sum(estimate.ns for _, estimate in estimates)
-        decodes = batch.num_decodes
+        """By tokens and by rows apart, each remembered: batches repeat."""
+        tokens, rows = batch.num_tokens, self._rows(batch)
+        by_tokens = self._by_tokens.get(tokens)
+        if by_tokens is None:
+            run = padded(tokens, self.capture_sizes)
+            by_tokens = sum(operator.ns(run).ns for operator in self.operators.by_tokens)
+            self._by_tokens[tokens] = by_tokens
+        by_rows = self._by_rows.get(rows)
+        if by_rows is None:
+            by_rows = sum(operator.ns(rows).ns for operator in self.operators.by_rows)
+            self._by_rows[rows] = by_rows
+        ns = by_tokens + by_rows
         for layers in self.operators.recurrent:
-            known += layers.count * layers.decode(decodes).ns
-        return known
+            ns += layers.count * layers.decode(batch.num_decodes).ns
+        return ns
 
     def _linear(self, rows: int, tokens: int) -> dict[str, tuple[str, Estimate]]:
         """Everything but attention, by label, with its source."""

@@ -95,6 +95,24 @@ class StepCost(ABC):
         """Where the time of one step goes, largest first; the terms sum to :meth:`step_ns`."""
         return (Term(name="step", ns=self.step_ns(batch), source=self.source),)
 
+    @property
+    def origin(self) -> str:
+        """The source with what it was taken from, for people."""
+        return self.source
+
+    def outside(
+        self, *, num_seqs: int, num_tokens: int, context_tokens: int, longest_context: int
+    ) -> tuple[str, ...]:
+        """Terms that no measured shape surrounds at the largest shapes of a deployment.
+
+        Args:
+            num_seqs: most requests at once.
+            num_tokens: most tokens of a step.
+            context_tokens: of all requests together, at most.
+            longest_context: of one request.
+        """
+        return ()
+
     def band_of(self, batch: Batch) -> Band:
         """The band of one shape: wider the farther its terms lie from what was measured."""
         return self.band

@@ -73,8 +73,8 @@ def timing(plan: Plan) -> str:
     cost = plan.chosen.server.cost
     band = cost.band
     if band.low == band.high == 1.0:
-        return f"{cost.source}, {band.source}"
-    return f"{cost.source}, expected within {band.low:.2f}-{band.high:.2f} of the figure"
+        return f"{cost.origin}, {band.source}"
+    return f"{cost.origin}, expected within {band.low:.2f}-{band.high:.2f} of the figure"
 
 
 def ratio(advantage: Advantage, name: str) -> str:

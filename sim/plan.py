@@ -312,7 +312,7 @@ def _candidate_json(candidate: Candidate) -> dict[str, object]:
 def _assumptions(server: Server) -> tuple[str, ...]:
     flags, band = server.deployment, server.cost.band
     return (
-        f"Step times: {server.cost.source}, expected within {band.low:.2f}-{band.high:.2f} of the "
+        f"Step times: {server.cost.origin}, expected within {band.low:.2f}-{band.high:.2f} of the "
         f"figure ({band.source}).",
         "Lengths are those of the trace: a request generates exactly its output tokens.",
         f"All candidates run the {flags.scheduler} scheduler with the same flags and KV bytes; "

@@ -26,6 +26,7 @@ def sources(server: Server) -> dict[str, object]:
     return {
         "version": __version__,
         "timing": server.cost.source,
+        "timing_from": server.cost.origin,
         "timing_band": {"low": band.low, "high": band.high, "source": band.source},
         "model": {"name": server.model.name, "source": server.model.source},
         "gpu": server.gpu.name,

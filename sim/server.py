@@ -52,7 +52,7 @@ class Server:
             f"{'on' if flags.async_scheduling else 'off'}, "
             f"max_num_seqs {flags.max_num_seqs}, max_num_batched_tokens "
             f"{flags.max_num_batched_tokens}, max_model_len {flags.max_model_len} "
-            f"({self.max_model_len_from}); step times: {self.cost.source}"
+            f"({self.max_model_len_from}); step times: {self.cost.origin}"
         )
 
     def with_flags(self, **flags: object) -> Server:
@@ -150,7 +150,7 @@ def resolve(
         enforce_eager=deployment.enforce_eager,
         async_scheduling=deployment.async_scheduling,
     )
-    notes = (*_notes(model, deployment), *budget.notes)
+    notes = (*_notes(model, deployment), *budget.notes, *_cost_notes(cost, deployment, budget))
     return Server(
         model=model,
         gpu=gpu,
@@ -225,6 +225,23 @@ def _without_caching(deployment: Deployment, flags: Mapping[str, object]) -> dic
     if (flags.get("allocator", deployment.allocator), scheduler) != ("paged", "vllm"):
         off |= {"enable_prefix_caching": False, "prefix_cache": "hash"}
     return {name: value for name, value in off.items() if name not in flags}
+
+
+def _cost_notes(cost: StepCost, deployment: Deployment, budget: MemoryBudget) -> tuple[str, ...]:
+    """What of the step times rests on no measured shape."""
+    longest = min(deployment.max_model_len, budget.kv_cache_tokens)
+    names = cost.outside(
+        num_seqs=deployment.max_num_seqs,
+        num_tokens=deployment.max_num_batched_tokens,
+        context_tokens=min(deployment.max_num_seqs * longest, budget.kv_cache_tokens),
+        longest_context=longest,
+    )
+    if not names:
+        return ()
+    return (
+        f"Step times of {', '.join(names)} are extrapolated or derived at the largest shapes of "
+        "this server: no measured shape surrounds them (kvsim cost shows each term).",
+    )
 
 
 def _notes(model: ModelSpec, deployment: Deployment) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ def test_plan_writes_a_report(tmp_path: Path) -> None:
     out = tmp_path / "report"
     result = run("plan", "--gpu", "a100", "--block-size", "16", "-n", "200", "--out", str(out))
     assert result.exit_code == 0, result.output
-    for word in ("llama-3.1-8b", "0.92", "max_model_len", "datasheet", "Under backlog"):
+    for word in ("llama-3.1-8b", "0.92", "max_model_len", "silicon", "Under backlog"):
         assert word in result.stdout
     plan = json.loads((out / "plan.json").read_text(encoding="utf-8"))
     titles = [candidate["title"] for candidate in plan["candidates"]]

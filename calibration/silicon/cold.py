@@ -84,9 +84,16 @@ class ColdGrid:
         grid = _filled(np.where(warm, np.fmax(grid, cold), grid), size, self.cold_ns_per_byte)
         self._logs = np.log(np.maximum.accumulate(grid, axis=1))
         self._batch_logs = [log2(b) for b in self.batches]
+        self._known: dict[float, At] = {}
 
     def at(self, batch: float) -> At:
         """Between measured batches the logarithm of the time is linear in that of the batch."""
+        found = self._known.get(batch)
+        if found is None:
+            found = self._known[batch] = self._at(batch)
+        return found
+
+    def _at(self, batch: float) -> At:
         logs, x = self._batch_logs, log2(batch)
         if x >= logs[-1]:
             over = batch / self.batches[-1]

@@ -16,11 +16,12 @@ product with fewer bytes to read. Both are derived figures, and flagged.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 
-from ..estimate import Estimate
+from ..estimate import NOTHING, Estimate
 from ..gpus import GPUSpec
 from ..step_cost import NS_PER_S
 from .grid import LogGrid
@@ -28,6 +29,8 @@ from .systems import SYSTEMS
 from .tables import TableMissing, rows, source_of
 
 ACTIVATION_BYTES = 2
+COMPUTING = 1024
+"""Rows at which every product is bound by computing."""
 WEIGHT_BYTES = {"bfloat16": 2.0, "fp8": 1.0, "fp8_block": 1.0, "nvfp4": 0.5625}
 RATE = {"bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8", "nvfp4": "fp4"}
 FP4_TO_FP8 = 2.0
@@ -52,31 +55,36 @@ class Gemm:
         folder = SYSTEMS[gpu.name].folder
         self.source = source_of(folder, "gemm", "gemm") + f", {self.format}"
 
+    def of(self, n: int, k: int) -> Callable[[int], Estimate]:
+        """The product of so many rows with a weight of ``k`` by ``n``, as a function of the rows.
+
+        Once for each layer: between measured shapes of the weight the ratio is taken here, so that
+        only rows remain to be interpolated.
+        """
+        shape = self._grid.cut(max(n, 1), max(k, 1))
+        flops_per_row, weight_bytes = 2.0 * n * k, n * k * self.bits / 8
+        if not self._widened:
+            weight_bytes = n * k * WEIGHT_BYTES[self.format]
+        read_ratio = max(1.0, shape(1).value)
+        rate, bandwidth = peak_flops(self.gpu, self.format), self.gpu.memory_bandwidth_bytes_per_s
+
+        def rows_of(m: int) -> Estimate:
+            if m <= 0:
+                return NOTHING
+            found = shape(m)
+            flops, moved = flops_per_row * m, weight_bytes + m * (n + k) * ACTIVATION_BYTES
+            compute, read = NS_PER_S * flops / rate, NS_PER_S * moved / bandwidth
+            if self._widened:
+                ns = max(shape(max(m, COMPUTING)).value * compute, read_ratio * read)
+            else:
+                ns = found.value * max(compute, read)
+            return Estimate(ns, moved, flops, found.distance, found.outside or self.derived)
+
+        return rows_of
+
     def __call__(self, m: int, n: int, k: int) -> Estimate:
         """``m`` rows times a weight of ``k`` by ``n``."""
-        if m <= 0 or n <= 0 or k <= 0:
-            return Estimate(0.0, 0.0, 0.0, 0.0, False)
-        found = self._grid(m, n, k)
-        flops, moved = 2.0 * m * n * k, _bytes(m, n, k, WEIGHT_BYTES[self.format])
-        ns = found.value * _bound_ns(self.gpu, self.format, flops, moved)
-        if self._widened:
-            compute = self._grid(max(m, 1024), n, k).value * NS_PER_S * flops / self._flops
-            moved = _bytes(m, n, k, self.bits / 8)
-            read = self._read_ratio(n, k) * NS_PER_S * moved / self._bandwidth
-            ns = max(compute, read)
-        return Estimate(ns, moved, flops, found.distance, found.outside or self.derived)
-
-    def _read_ratio(self, n: int, k: int) -> float:
-        """How much longer than at peak bandwidth one row takes."""
-        return max(1.0, self._grid(1, n, k).value)
-
-    @property
-    def _flops(self) -> float:
-        return peak_flops(self.gpu, self.format)
-
-    @property
-    def _bandwidth(self) -> float:
-        return self.gpu.memory_bandwidth_bytes_per_s
+        return self.of(n, k)(m)
 
 
 def peak_flops(gpu: GPUSpec, weight_format: str) -> float:
@@ -120,17 +128,8 @@ def _grid(gpu: GPUSpec, formats: tuple[str, ...]) -> tuple[str, LogGrid]:
         raise TableMissing(f"no measured products in {formats[0]} of {gpu.name}.")
     m, n, k = (found[name].astype(float) for name in columns)
     flops = 2.0 * m * n * k
-    moved = n * k * WEIGHT_BYTES[weight_format] + (m * k + m * n) * ACTIVATION_BYTES
+    moved = n * k * WEIGHT_BYTES[weight_format] + m * (n + k) * ACTIVATION_BYTES
     rate, bandwidth = peak_flops(gpu, weight_format), gpu.memory_bandwidth_bytes_per_s
     compute, read = NS_PER_S * flops / rate, NS_PER_S * moved / bandwidth
     bound = compute * (compute >= read) + read * (compute < read)
     return weight_format, LogGrid((m, n, k), found["ns"] / bound)
-
-
-def _bytes(m: int, n: int, k: int, weight_bytes: float) -> float:
-    return n * k * weight_bytes + (m * k + m * n) * ACTIVATION_BYTES
-
-
-def _bound_ns(gpu: GPUSpec, weight_format: str, flops: float, moved: float) -> float:
-    compute = flops / peak_flops(gpu, weight_format)
-    return NS_PER_S * max(compute, moved / gpu.memory_bandwidth_bytes_per_s)

@@ -43,14 +43,33 @@ class LogGrid:
         grid[tuple(inverse for _, inverse in unique)] = values
         self._logs = [[log2(x) for x in points] for points in self.axes]
         self._values = _without_holes(grid)
+        self._lines = np.moveaxis(self._values, 0, -1)
 
-    def __call__(self, *point: float) -> Found:
-        """The value at a point (all coordinates > 0)."""
+    def cut(self, *rest: float) -> Cut:
+        """The line through the grid at fixed values of every axis but the first."""
+        cells, distance, outside = self._cells(rest, self._logs[1:])
+        values = np.zeros(len(self.axes[0]))
+        for corner in product(*cells):
+            weight = 1.0
+            for _, share in corner:
+                weight *= share
+            values += weight * self._lines[tuple(index for index, _ in corner)]
+        return Cut(self._logs[0], values.tolist(), distance, outside)
+
+    @staticmethod
+    def _cells(
+        point: Sequence[float], axes: Sequence[list[float]]
+    ) -> tuple[list[tuple[tuple[int, float], ...]], float, bool]:
         cells, distance, outside = [], 0.0, False
-        for logs, x in zip(self._logs, point, strict=True):
+        for logs, x in zip(axes, point, strict=True):
             cell, away, out = _cell(logs, log2(x))
             cells.append(cell)
             distance, outside = max(distance, away), outside or out
+        return cells, distance, outside
+
+    def __call__(self, *point: float) -> Found:
+        """The value at a point (all coordinates > 0)."""
+        cells, distance, outside = self._cells(point, self._logs)
         total = 0.0
         for corner in product(*cells):
             weight = 1.0
@@ -59,6 +78,27 @@ class LogGrid:
             if weight:
                 total += weight * float(self._values[tuple(index for index, _ in corner)])
         return Found(total, distance, outside)
+
+
+class Cut:
+    """One axis of a grid, the others fixed; answers are remembered."""
+
+    def __init__(
+        self, logs: list[float], values: list[float], distance: float, outside: bool
+    ) -> None:
+        self._logs, self._values = logs, values
+        self._distance, self._outside = distance, outside
+        self._known: dict[float, Found] = {}
+
+    def __call__(self, x: float) -> Found:
+        """The value at ``x`` (> 0)."""
+        found = self._known.get(x)
+        if found is None:
+            cell, away, out = _cell(self._logs, log2(x))
+            value = sum(share * self._values[index] for index, share in cell)
+            found = Found(value, max(self._distance, away), self._outside or out)
+            self._known[x] = found
+        return found
 
 
 def _cell(logs: list[float], x: float) -> tuple[tuple[tuple[int, float], ...], float, bool]:

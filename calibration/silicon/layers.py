@@ -7,7 +7,6 @@ from its parameters (two or three of ``hidden * intermediate``), experts from th
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from ..estimate import Estimate
 from ..gpus import GPUSpec
@@ -60,8 +59,8 @@ def _times(one: Callable[[int], Estimate], count: int) -> Callable[[int], Estima
 
 def _product(label: str, n: float, k: float, count: int, gemm: Gemm) -> Operator:
     """``n`` outputs from ``k`` inputs in so many layers."""
-    one = partial(gemm, n=round(n), k=round(k))
-    return Operator(label=label, source=gemm.source, ns=_times(one, count), derived=gemm.derived)
+    ns = _times(gemm.of(round(n), round(k)), count)
+    return Operator(label=label, source=gemm.source, ns=ns, derived=gemm.derived)
 
 
 def _elementwise(model: ModelSpec, gpu: GPUSpec, size: int) -> Operator:

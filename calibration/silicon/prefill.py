@@ -158,7 +158,7 @@ class _Shape:
     def __init__(self, system: System, heads: Heads) -> None:
         packed = system.packs_query_heads
         self._heads = heads.kv if packed else heads.query
-        self._tokens = max(1.0, tile_rows(system, heads.dim) / (heads.group if packed else 1.0))
+        self._tokens = max(1.0, system.tile_rows / (heads.group if packed else 1.0))
 
     def tiles(self, new: int) -> int:
         """Of all heads."""
@@ -184,8 +184,3 @@ class _Load(NamedTuple):
     def with_tiles(self, tiles: float, keys: float, longest: float) -> _Load:
         """More of them."""
         return _Load(self.tiles + tiles, self.keys + keys, max(self.longest, longest))
-
-
-def tile_rows(system: System, head_dim: int) -> int:
-    """Query rows of a tile: small head dimensions leave room for more."""
-    return 128 if head_dim <= 64 else system.tile_rows

@@ -54,6 +54,6 @@ def silicon_cost(
             model, gpu, kv_cache_dtype=dtype, tensor_parallel_size=tensor_parallel_size
         ),
         source="silicon",
-        origin=f"silicon (aiconfigurator-core {package_version()}, {SYSTEMS[gpu.name].folder})",
+        taken_from=f"aiconfigurator-core {package_version()}, {SYSTEMS[gpu.name].folder}",
         band=BAND,
     )

@@ -11,7 +11,8 @@ the engine picks by default differ in three ways that a table of uniform batches
     separate  FlashInfer / TensorRT-LLM kernels (Blackwell). Prefills and decodes are launched
               apart; decodes are balanced as in fa3.
 
-Tile rows are those the kernels' sources choose for a head dimension and architecture.
+Tile rows are those of the kernels' sources: over a paged cache FlashAttention 2 always runs its
+split kernel, with 64.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class System:
     attention: str
     """``fa2``, ``fa3`` or ``separate``."""
     tile_rows: int
-    """Query rows of an attention tile at a head dimension of 128."""
+    """Query rows of an attention tile."""
     fp8: bool = True
     """Whether the card multiplies 8-bit floats; without, such weights are widened first."""
 
@@ -50,7 +51,7 @@ class System:
 
 
 SYSTEMS = {
-    "a100": System(folder="a100_sxm", num_sms=108, attention="fa2", tile_rows=128, fp8=False),
+    "a100": System(folder="a100_sxm", num_sms=108, attention="fa2", tile_rows=64, fp8=False),
     "h100-sxm": System(folder="h100_sxm", num_sms=132, attention="fa3", tile_rows=128),
     "h200": System(folder="h200_sxm", num_sms=132, attention="fa3", tile_rows=128),
     "b200": System(folder="b200_sxm", num_sms=148, attention="separate", tile_rows=128),
