@@ -2,9 +2,9 @@
 
 A benchmark repeats one launch, so a KV cache that fits the L2 cache (up to twice that: part of it
 stays) is read from there; in a server the other layers have evicted it. Such a point is believed
-only as a lower bound:
+only as a lower bound, and no point is below one with less to do:
 
-    t = max(measured, floor(B) + bytes / cold rate)
+    t = max(measured, floor(B) + bytes / cold rate, t of fewer sequences or shorter ones)
 
 ``floor(B)`` is the least time of that batch, the cold rate the median over the same kernel's points
 that read more than twice the L2 cache.
@@ -19,6 +19,7 @@ import numpy as np
 
 from ..gpus import GPUSpec
 from ..step_cost import NS_PER_S
+from .monotone import undisturbed
 
 COLD = 2.0
 """Times the L2 cache: what is read at least, for a measurement to count as cold."""
@@ -70,6 +71,7 @@ class ColdGrid:
         grid = np.full((len(self.batches), len(self.contexts)), np.nan)
         rows = np.searchsorted(self.batches, batch)
         grid[rows, np.searchsorted(self.contexts, context)] = ns
+        grid = undisturbed(grid)
         self._measured = [
             max((c for c, value in zip(self.contexts, line, strict=True) if value == value))
             for line in grid
@@ -82,7 +84,8 @@ class ColdGrid:
         warm = (size > TINY * l2) & (size < COLD * l2)
         cold = floors + size * self.cold_ns_per_byte
         grid = _filled(np.where(warm, np.fmax(grid, cold), grid), size, self.cold_ns_per_byte)
-        self._logs = np.log(np.maximum.accumulate(grid, axis=1))
+        rising = np.maximum.accumulate(np.maximum.accumulate(grid, axis=1), axis=0)
+        self._logs = np.log(rising)
         self._batch_logs = [log2(b) for b in self.batches]
         self._known: dict[float, At] = {}
 

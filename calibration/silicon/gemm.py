@@ -3,8 +3,9 @@
     t(m, n, k) = r(m, n, k) * max(2 m n k / F, bytes / B),   bytes = n k w + (m k + m n) * 2
 
 ``F`` and ``B`` are the card's peaks, ``w`` the bytes of a weight, ``r`` the ratio of the measured
-time to that bound: interpolated over log m, log n and log k, it carries the kernel's efficiency and
-its quantisation in m (33 rows cost what 48 do). Measured with weights that do not stay in the L2
+time to that bound: interpolated over log n and log k, it carries the kernel's efficiency and its
+quantisation in m (33 rows cost what 48 do). Over m the time is linear between measured points, and
+made to rise. Measured with weights that do not stay in the L2
 cache, as in a server, where the layers evict one another.
 
 Two kinds of figures are not believed as they stand. A table whose smallest product (128 x 128)
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from math import ceil
 
 import numpy as np
 
@@ -25,6 +27,7 @@ from ..estimate import NOTHING, Estimate
 from ..gpus import GPUSpec
 from ..step_cost import NS_PER_S
 from .grid import LogGrid
+from .monotone import Rising
 from .systems import SYSTEMS
 from .tables import TableMissing, rows, source_of
 
@@ -59,26 +62,34 @@ class Gemm:
         """The product of so many rows with a weight of ``k`` by ``n``, as a function of the rows.
 
         Once for each layer: between measured shapes of the weight the ratio is taken here, so that
-        only rows remain to be interpolated.
+        only rows remain to be interpolated. A weight wider than any that was measured (an LM head)
+        runs like equal parts of it one after the other.
         """
-        shape = self._grid.cut(max(n, 1), max(k, 1))
-        flops_per_row, weight_bytes = 2.0 * n * k, n * k * self.bits / 8
-        if not self._widened:
-            weight_bytes = n * k * WEIGHT_BYTES[self.format]
-        read_ratio = max(1.0, shape(1).value)
+        parts = max(1, ceil(n / self._grid.axes[1][-1]))
+        shape = self._grid.cut(max(n / parts, 1), max(k, 1))
+        stored = self.bits / 8 if self._widened else WEIGHT_BYTES[self.format]
         rate, bandwidth = peak_flops(self.gpu, self.format), self.gpu.memory_bandwidth_bytes_per_s
+        read_ratio = max(1.0, shape(1).value)
+
+        def work(m: float) -> tuple[float, float]:
+            return 2.0 * m * n * k, n * k * stored + m * (n + k) * ACTIVATION_BYTES
+
+        def measured_ns(m: float) -> float:
+            flops, moved = work(m)
+            compute, read = NS_PER_S * flops / rate, NS_PER_S * moved / bandwidth
+            if self._widened:
+                return max(shape(max(m, COMPUTING)).value * compute, read_ratio * read)
+            return shape(m).value * max(compute, read)
+
+        rows = self._grid.axes[0]
+        time = Rising(rows, [measured_ns(m) for m in rows])
 
         def rows_of(m: int) -> Estimate:
             if m <= 0:
                 return NOTHING
-            found = shape(m)
-            flops, moved = flops_per_row * m, weight_bytes + m * (n + k) * ACTIVATION_BYTES
-            compute, read = NS_PER_S * flops / rate, NS_PER_S * moved / bandwidth
-            if self._widened:
-                ns = max(shape(max(m, COMPUTING)).value * compute, read_ratio * read)
-            else:
-                ns = found.value * max(compute, read)
-            return Estimate(ns, moved, flops, found.distance, found.outside or self.derived)
+            found, (flops, moved) = shape(m), work(m)
+            outside = found.outside or self.derived
+            return Estimate(time(m), moved, flops, found.distance, outside)
 
         return rows_of
 

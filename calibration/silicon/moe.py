@@ -4,10 +4,10 @@
 
     experts chosen = E (1 - (1 - k / E)^n)
 
-``r`` is interpolated over log n. Tokens are routed unevenly, as they are in service: the table's
-power-law distribution (exponent 1.01) where it has one; the slowest expert then decides, which is
-part of the measurement. A model whose shape was not measured takes the ratio of the nearest shape,
-and is flagged.
+``r`` is read at the measured n; between them the time is linear, and made to rise. Tokens are
+routed unevenly, as they are in service: the table's power-law distribution (exponent 1.01) where it
+has one; the slowest expert then decides, which is part of the measurement. A model whose shape was
+not measured takes the ratio of the nearest shape, and is flagged.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..gpus import GPUSpec
 from ..step_cost import NS_PER_S
 from .gemm import peak_flops
 from .grid import LogGrid
+from .monotone import Rising
 from .systems import SYSTEMS
 from .tables import TableMissing, rows, source_of
 
@@ -95,14 +96,17 @@ class Moe:
         self.source = f"{source_of(folder, *OPERATOR)}, {dtype}, {kind}"
         tokens = table["num_tokens"][chosen].astype(float)
         bound = np.array([self._bound_ns(entry, n) for n in tokens])
-        self._grid = LogGrid((tokens,), table["ns"][chosen] / bound)
+        grid = LogGrid((tokens,), table["ns"][chosen] / bound)
+        self._found = grid.cut()
+        points = grid.axes[0]
+        measured = [self._found(n).value * self._bound_ns(experts, n) for n in points]
+        self._ns = Rising(points, measured)
 
     def __call__(self, tokens: int) -> Estimate:
         """One layer with so many tokens."""
         if tokens <= 0:
             return NOTHING
-        found = self._grid(tokens)
-        ns = found.value * self._bound_ns(self.experts, tokens)
+        found, ns = self._found(tokens), self._ns(tokens)
         moved, flops = self.experts.bytes_read(tokens), self.experts.flops(tokens)
         return Estimate(ns, moved, flops, found.distance, found.outside or self.derived)
 

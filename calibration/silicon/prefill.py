@@ -33,6 +33,7 @@ from ..estimate import Estimate
 from ..gpus import GPUSpec
 from .grid import LogGrid
 from .heads import Heads, differs, measured, nearest
+from .monotone import undisturbed
 from .systems import SYSTEMS, System
 from .tables import source_of
 
@@ -108,7 +109,8 @@ class PrefillLaw:
 
     def _fit(self, system: System, entry: Heads, found: dict[str, np.ndarray]) -> None:
         """``a``, ``b``, floor and ratio from the table of one kernel."""
-        batch, length, ns = found["batch_size"], found["isl"], found["ns"]
+        batch, length = found["batch_size"], found["isl"]
+        ns = _undisturbed(batch, length, found["ns"])
         shape, sms = _Shape(system, entry), system.num_sms
         tiles = np.array([shape.tiles(int(q)) for q in length], dtype=float) * batch
         keys = np.array([shape.keys(int(q), 0, entry.window) for q in length]) * batch
@@ -184,3 +186,12 @@ class _Load(NamedTuple):
     def with_tiles(self, tiles: float, keys: float, longest: float) -> _Load:
         """More of them."""
         return _Load(self.tiles + tiles, self.keys + keys, max(self.longest, longest))
+
+
+def _undisturbed(batch: np.ndarray, length: np.ndarray, ns: np.ndarray) -> np.ndarray:
+    """The same rows, without the times that a larger shape refutes."""
+    batches, row = np.unique(batch, return_inverse=True)
+    lengths, column = np.unique(length, return_inverse=True)
+    grid = np.full((len(batches), len(lengths)), np.nan)
+    grid[row, column] = ns
+    return np.asarray(undisturbed(grid)[row, column])
