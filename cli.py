@@ -339,6 +339,8 @@ def _server(hardware: dict[str, Any], flags: dict[str, Any], trace: Trace) -> Se
         step_cost_spec=flags.pop("step_cost"),
         num_gpu_blocks_override=flags.pop("num_gpu_blocks_override"),
         kv_cache_memory_bytes=flags.pop("kv_cache_memory_bytes"),
+        non_kv_memory_bytes=flags.pop("non_kv_memory_bytes"),
+        engine=flags.pop("engine"),
         hybrid_kv_cache=flags.pop("hybrid_kv_cache"),
         flags=flags,
     )

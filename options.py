@@ -16,6 +16,7 @@ import typer
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 OutOption = Annotated[str | None, typer.Option(help="Folder to write to; made where missing.")]
 
+BYTES_PER_GIB = 1 << 30
 _WORK, _SERVER, _ENGINE = "What arrives", "Server", "Engine"
 
 
@@ -168,10 +169,14 @@ def hardware_options(
 
 
 def memory_options(
+    engine: Annotated[
+        str, _option(_SERVER, "Version whose defaults and memory accounting hold: vllm==0.19 ...")
+    ] = "vllm==0.33",
     block_size: Annotated[int, _option(_SERVER, "Tokens per block.")] = 16,
     gpu_memory_utilization: Annotated[
-        float, _option(_SERVER, "Share of the GPU's memory the server may use.")
-    ] = 0.92,
+        float | None,
+        _option(_SERVER, "Share of the GPU's memory the server may use (the engine's: 0.92)."),
+    ] = None,
     kv_cache_dtype: Annotated[str, _option(_SERVER, "auto, fp8, int8 ...")] = "auto",
     tensor_parallel_size: Annotated[
         int, _option(_SERVER, "GPUs per replica.", "--tensor-parallel-size")
@@ -189,6 +194,9 @@ def memory_options(
         int | None, _option(_SERVER, "Blocks of the pool, the null block included.")
     ] = None,
     kv_cache_memory_bytes: Annotated[int | None, _option(_SERVER, "Bytes of the pool.")] = None,
+    non_kv_memory: Annotated[
+        float | None, _option(_SERVER, "GiB beside weights and pool, where it is known.")
+    ] = None,
     enforce_eager: Annotated[bool, _option(_SERVER, "No CUDA graphs.", "--enforce-eager")] = False,
     hybrid_kv_cache: Annotated[
         bool | None,
@@ -200,7 +208,9 @@ def memory_options(
     ] = None,
 ) -> dict[str, Any]:
     """What decides the memory budget, under vLLM's names."""
-    return dict(locals())
+    values = dict(locals())
+    given = values.pop("non_kv_memory")
+    return values | {"non_kv_memory_bytes": None if given is None else round(given * BYTES_PER_GIB)}
 
 
 def engine_options(

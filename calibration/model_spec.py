@@ -131,6 +131,8 @@ class ModelSpec:
     experts_per_token: int = 0
     expert_intermediate_size: int = 0
     shared_expert_intermediate_size: int = 0
+    multimodal: bool = False
+    """Served inside a wrapper with encoders: its embedding is not compiled with its layers."""
     hub_id: str | None = None
     """Where Hugging Face has its weights; None for a model read from a file."""
 

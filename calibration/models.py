@@ -72,7 +72,8 @@ def _catalogue_model(name: str) -> ModelSpec:
     entry = _catalogue()[name]
     source = f"catalogue: {entry['source']}"
     spec = spec_from_config(entry["config"], name=name, source=source, where=f"catalogue {name}")
-    return replace(spec, hub_id=entry.get("hub_id"))
+    multimodal = entry.get("multimodal", spec.multimodal)
+    return replace(spec, hub_id=entry.get("hub_id"), multimodal=multimodal)
 
 
 def _shortened(name: str) -> list[str]:

@@ -83,6 +83,7 @@ def spec_from_config(raw: Mapping[str, Any], *, name: str, source: str, where: s
         experts_per_token=experts.per_token,
         expert_intermediate_size=experts.intermediate_size,
         shared_expert_intermediate_size=experts.shared_intermediate_size,
+        multimodal="text_config" in raw or "vision_config" in raw,
     )
 
 
