@@ -15,6 +15,7 @@ import math
 from dataclasses import replace
 
 from . import footprint
+from .allocation import lost_bytes
 from .engine_defaults import BLOCK_SIZE, batch_defaults
 from .engines import LATEST, load_engine
 from .gpus import GIB, GPUSpec
@@ -104,7 +105,8 @@ def _requested_bytes(server: ServerFlags) -> int:
 
 def _fixed_lines(server: ServerFlags) -> tuple[MemoryLine, ...]:
     """Everything but the pool and what lies outside the requested memory."""
-    weights = server.model.weight_bytes_per_gpu(server.tensor_parallel_size)
+    size = server.tensor_parallel_size
+    weights = server.model.resident_bytes_per_gpu(size) + lost_bytes(server.model, size)
     line = scaled_line("weights", weights, f"computed from {server.model.source}", 1.0, 1.02)
     pinned = server.non_kv_memory_bytes
     if pinned is not None:
@@ -147,7 +149,7 @@ def _advice(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> str:
     options = []
     size = 2 * server.tensor_parallel_size
     while size <= LARGEST_TENSOR_PARALLEL and server.model.num_heads % size == 0:
-        if server.model.weight_bytes_per_gpu(size) + _more_collectives(server, size) < room:
+        if server.model.resident_bytes_per_gpu(size) + _more_collectives(server, size) < room:
             options.append(f"tensor_parallel_size >= {size}")
             break
         size *= 2

@@ -73,7 +73,12 @@ def _catalogue_model(name: str) -> ModelSpec:
     source = f"catalogue: {entry['source']}"
     spec = spec_from_config(entry["config"], name=name, source=source, where=f"catalogue {name}")
     multimodal = entry.get("multimodal", spec.multimodal)
-    return replace(spec, hub_id=entry.get("hub_id"), multimodal=multimodal)
+    return replace(
+        spec,
+        hub_id=entry.get("hub_id"),
+        multimodal=multimodal,
+        tower_parameters=entry.get("tower_parameters", spec.tower_parameters),
+    )
 
 
 def _shortened(name: str) -> list[str]:

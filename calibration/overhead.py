@@ -50,5 +50,5 @@ def _runtime_line(server: ServerFlags) -> MemoryLine:
         bytes=size,
         source=f"{server.engine.name}: sampler state and expert buffers computed, kernels logged",
         low_bytes=size - kernels // 2,
-        high_bytes=size + kernels + held,
+        high_bytes=size + max(kernels, GIB // 4) + held,
     )

@@ -18,6 +18,7 @@ from .kv import kv_layers, kv_shape
 from .layers import Layer, read_layers
 from .mlp import dense_intermediate_size, mlp_parameters, read_experts
 from .quantization import FULL_BITS, MXFP4_BITS, checkpoint_kv_dtype, role_bits
+from .towers import tower_parameters
 
 TIED_BY_DEFAULT = ("opt", "gemma", "gpt2", "cohere")
 FOUR_NORMS = ("gemma2", "gemma3", "gemma4")
@@ -84,6 +85,7 @@ def spec_from_config(raw: Mapping[str, Any], *, name: str, source: str, where: s
         expert_intermediate_size=experts.intermediate_size,
         shared_expert_intermediate_size=experts.shared_intermediate_size,
         multimodal="text_config" in raw or "vision_config" in raw,
+        tower_parameters=tower_parameters(raw, fields.positive("hidden_size", "n_embd")),
     )
 
 
