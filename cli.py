@@ -142,11 +142,16 @@ def simulate(
 @app.command()
 @with_groups(hardware=options.hardware_options, flags=options.memory_options)
 def memory(
+    context: typer.Context,
     hardware: dict[str, Any],
     flags: dict[str, Any],
     tokens: Annotated[
         list[int] | None,
         typer.Option("--request-tokens", help="Prompt + output of a request; several times."),
+    ] = None,
+    from_log: Annotated[
+        str | None,
+        typer.Option(help="Start-up log of vLLM: compare it line by line, learn its overhead."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -154,6 +159,10 @@ def memory(
     from .calibration.memory import plan_memory
     from .reports import tables
 
+    if from_log is not None:
+        given = options.typed(context, hardware), options.typed(context, flags)
+        _compare_log(from_log, *given, as_json=as_json)
+        return
     model, gpu = _hardware(hardware)
     budget = plan_memory(model=model, gpu=gpu, **flags)
     lengths = tokens or [1_000, 4_000, 16_000, 64_000]
@@ -325,6 +334,24 @@ def _hardware(hardware: dict[str, Any]) -> tuple[Any, Any]:
 
     gpu = load_gpu(hardware["gpu"], price_usd_per_hour=hardware["price"])
     return load_model(hardware["model"]), gpu
+
+
+def _compare_log(
+    path: str, hardware: dict[str, Any], flags: dict[str, Any], *, as_json: bool
+) -> None:
+    from .calibration.log_comparison import compare_log
+    from .calibration.startup_log import read_startup_log
+    from .reports import log_sheets, tables
+
+    gpu, model = hardware.get("gpu"), hardware.get("model")
+    compared = compare_log(read_startup_log(path), gpu=gpu, model=model, flags=flags)
+    if as_json:
+        _print_json(compared.to_json())
+        return
+    typer.echo(log_sheets.headline(compared))
+    _print(tables.sheet_table(log_sheets.comparison_sheet(compared)))
+    for sentence in log_sheets.sentences(compared):
+        typer.echo(sentence)
 
 
 def _server(hardware: dict[str, Any], flags: dict[str, Any], trace: Trace) -> Server:

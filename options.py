@@ -157,6 +157,16 @@ def trace_options(
     return {"trace": tuple(trace or ()), "concurrency": concurrency}
 
 
+def typed(context: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
+    """Of a group's values those whose options the user gave."""
+    names = {
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"
+    }
+    return {k: v for k, v in values.items() if k in names or k.removesuffix("_bytes") in names}
+
+
 def hardware_options(
     gpu: Annotated[str, _option(_SERVER, "A name of `kvsim gpus`, or a JSON file.")] = "a100",
     model: Annotated[
