@@ -7,6 +7,7 @@ decorated with :func:`with_groups` has a parameter for each group and shows all 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Annotated, Any, get_type_hints
@@ -33,11 +34,11 @@ def with_groups(**groups: Callable[..., Any]) -> Callable[[Callable[..., Any]], 
 
         @wraps(command)
         def run(**values: Any) -> Any:
-            built = {
-                name: groups[name](**{p.name: values.pop(p.name) for p in parameters})
-                for name, parameters in members.items()
-            }
             try:
+                built = {
+                    name: groups[name](**{p.name: values.pop(p.name) for p in parameters})
+                    for name, parameters in members.items()
+                }
                 return command(**values, **built)
             except ValueError as error:  # the user's input: one sentence, no traceback
                 typer.echo(f"Error: {error}", err=True)
@@ -220,6 +221,8 @@ def memory_options(
     """What decides the memory budget, under vLLM's names."""
     values = dict(locals())
     given = values.pop("non_kv_memory")
+    if given is not None and not 0 <= given < math.inf:
+        raise ValueError(f"non_kv_memory(={given}) must be >= 0 GiB.")
     return values | {"non_kv_memory_bytes": None if given is None else round(given * BYTES_PER_GIB)}
 
 
