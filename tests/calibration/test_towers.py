@@ -35,6 +35,14 @@ def test_no_shape_no_tower(vision: object) -> None:
     assert tower_parameters({"vision_config": vision}, 2560) == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "published"), [("llama-4-scout", 108_641_793_536), ("gemma-3-4b", 4_300_079_472)]
+)
+def test_decoder_and_tower_are_the_published_total(name: str, published: int) -> None:
+    model = load_model(name)
+    assert model.num_parameters + model.tower_parameters == pytest.approx(published, rel=1e-4)
+
+
 def test_a_tower_takes_memory_and_no_step() -> None:
     model = load_model("gemma-3-4b")
     weights = plan_memory(model=model, gpu=load_gpu("l4")).lines[0].bytes
