@@ -129,12 +129,15 @@ def load_engine(name: str) -> EngineVersion:
 def engine_of_release(version: str) -> EngineVersion:
     """The value that stands for a release as a log prints it, ``0.28.1rc1.dev50`` say.
 
+    A build without a tag calls itself ``0.1.dev...``: it stands for the newest.
+
     Raises:
         ValueError: no version number.
     """
     parts = version.removeprefix("v").split(".")
     if len(parts) < 2 or not (parts[0].isdigit() and parts[1].isdigit()):
         raise ValueError(f"version(={version!r}) is no release number of vLLM.")
-    minor = 99 if int(parts[0]) else int(parts[1])
+    untagged = parts[:2] == ["0", "1"] and parts[2:] and parts[2].startswith("dev")
+    minor = 99 if int(parts[0]) or untagged else int(parts[1])
     stands = next(value for first, value in FIRST_MINOR if minor >= first)
     return ENGINES[f"vllm=={stands}"]

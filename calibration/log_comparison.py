@@ -96,9 +96,11 @@ def compare_log(
         ValueError: card or model neither given nor known from the log, or a flag out of its range.
     """
     spec, card = _model(log, model), _card(log, gpu)
-    own = {"engine": engine_of_release(log.release).name if log.release else LATEST}
-    planned = {**own, **log.flags, **(flags or {})}
+    given = dict(flags or {})
+    planned = {"engine": _engine(log), **log.flags, **given}
     notes = [*_card_notes(log, card, gpu), *_notes(log, spec, planned)]
+    if log.release is None and "engine" not in given:
+        notes.append(f"The log does not say its version; {LATEST} is taken.")
     total = log.amounts.get("total")
     if total is not None:
         card = replace(card, total_memory_bytes=total)
@@ -121,6 +123,14 @@ def compare_log(
         non_kv_memory_bytes=learned,
         notes=tuple(notes),
     )
+
+
+def _engine(log: StartupLog) -> str:
+    """The version of the log; the newest where it names none."""
+    try:
+        return LATEST if log.release is None else engine_of_release(log.release).name
+    except ValueError:
+        return LATEST
 
 
 def _model(log: StartupLog, given: str | None) -> ModelSpec:
@@ -168,8 +178,6 @@ def _card_notes(log: StartupLog, card: GPUSpec, given: str | None) -> list[str]:
 
 def _notes(log: StartupLog, model: ModelSpec, flags: Mapping[str, Any]) -> list[str]:
     notes = []
-    if log.release is None:
-        notes.append(f"The log does not say its version; {flags['engine']} is taken.")
     full = all(group.bits_per_parameter >= FULL_BITS for group in model.weights)
     if log.quantization is not None and full:
         notes.append(

@@ -7,6 +7,7 @@ same code as a user's file.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from functools import cache
@@ -38,7 +39,7 @@ def load_model(name_or_path: str) -> ModelSpec:
     for candidate in (name_or_path, *_shortened(name_or_path)):
         if canonical(candidate) in names:
             return _catalogue_model(names[canonical(candidate)])
-    if name_or_path and Path(name_or_path).exists():
+    if os.path.exists(name_or_path):
         return read_config(Path(name_or_path))
     raise unknown_name(name_or_path, _catalogue(), field="model")
 

@@ -17,7 +17,9 @@ from .device_names import device_of
 from .gpus import GIB
 
 OTHER_RANK = re.compile(r"Worker_?(?:TP|rank=|pid=\d+ rank=)?0*[1-9]\d*\b.{0,40}\)|\brank=[1-9]")
-NUMBER = r"(-?[\d.]+)\s*Gi?B"
+NUMBER = r"(-?\d+(?:\.\d+)?)\s*Gi?B"
+SHARE = r"([01]?\.\d+|[01])"
+MOST_CHARACTERS = 1 << 25
 PEAK_HAS_GRAPHS_SINCE = (0, 29)
 AMOUNTS = {
     "weights": (
@@ -63,20 +65,24 @@ AMOUNTS = {
     ),
 }
 COUNTS = {
-    "kv_tokens": (r"GPU KV cache size: ([\d,]+) tokens",),
-    "num_gpu_blocks": (r"# (?:GPU|gpu|CUDA|cuda) blocks: ([\d,]+)",),
+    "kv_tokens": (r"GPU KV cache size: (\d[\d,]*) tokens",),
+    "num_gpu_blocks": (r"# (?:GPU|gpu|CUDA|cuda) blocks: (\d[\d,]*)",),
 }
 RELEASES = (
     r"LLM engine \(v([^)]+)\)",
     r"API server version v?(\S+)",
     r"vLLM (?:version )?v?(\d+\.\d+\.\d+\S*)",
 )
-MODELS = (r"with config: model='([^']+)'", r"'model': '([^']+)'", r"'model_tag': '([^']+)'")
+MODELS = (
+    r"with config: model='([^'\n]{1,250})'",
+    r"'model': '([^'\n]{1,250})'",
+    r"'model_tag': '([^'\n]{1,250})'",
+)
 WHOLE, REAL, WORD = r"(\d+)", r"(\d*\.?\d+)", r"'?([\w.]+)'?"
 UTILIZATIONS = (
-    r"Desired GPU memory utilization is \(([\d.]+),",
-    r"gpu_memory_utilization \(([\d.]+)\)",
-    r"Requested memory: ([\d.]+) \(util\)",
+    rf"Desired GPU memory utilization is \({SHARE},",
+    rf"gpu_memory_utilization \({SHARE}\d*\)",
+    rf"Requested memory: {SHARE} \(util\)",
 )
 FLAGS = {
     "tensor_parallel_size": WHOLE,
@@ -129,7 +135,8 @@ def read_startup_log(path: str | Path) -> StartupLog:
         ValueError: unreadable, or without a line about memory.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        with Path(path).open(encoding="utf-8", errors="replace") as file:
+            text = file.read(MOST_CHARACTERS)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ValueError(f"{path} cannot be read: {reason}.") from None
@@ -171,7 +178,7 @@ def _first(text: str, patterns: tuple[str, ...]) -> str | None:
 
 def _gib(text: str, patterns: tuple[str, ...]) -> int | None:
     found = _first(text, patterns)
-    return None if found is None else round(float(found.rstrip(".")) * GIB)
+    return None if found is None else round(float(found) * GIB)
 
 
 def _number(found: str | None) -> int | None:

@@ -39,6 +39,7 @@ def test_unknown_versions_list_the_known_ones(name: str) -> None:
         ("0.33.0", "0.33"),
         ("v0.40.1", "0.33"),
         ("1.0.0", "0.33"),
+        ("0.1.dev17424+g8f1c5b2", "0.33"),
     ],
 )
 def test_releases_between_take_the_value_that_stands_for_them(release: str, name: str) -> None:

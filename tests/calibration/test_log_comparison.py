@@ -89,6 +89,14 @@ def test_quantised_by_a_flag(tmp_path: Path) -> None:
     assert "quantization=fp8" in " ".join(compared.notes)
 
 
+def test_a_log_without_a_version(tmp_path: Path) -> None:
+    text = f"engine with config: model='Qwen/Qwen3-8B', {POOL}"
+    assert "does not say its version" in " ".join(written(tmp_path, text, gpu="a100").notes)
+    given = written(tmp_path, text, gpu="a100", flags={"engine": "vllm==0.19"})
+    assert given.engine == "vllm==0.19"
+    assert "version" not in " ".join(given.notes)
+
+
 def test_a_pinned_pool_teaches_nothing(tmp_path: Path) -> None:
     compared = written(tmp_path, f"--num-gpu-blocks-override 512 {CONFIG}{POOL}", gpu="l40s")
     assert compared.non_kv_memory_bytes is None
