@@ -11,6 +11,7 @@ from support.command import SMALL, run
 WRONG = {
     "unknown gpu": (["plan", "--gpu", "h100"], "gpu(='h100') is unknown; near: h100"),
     "unknown model": (["memory", "--model", "llama-3.1-9b"], "near:"),
+    "a model's name longer than any file's": (["memory", "--model", "x" * 400], "is unknown"),
     "block size 0": (["plan", "--block-size", "0"], "block_size(=0) must be > 0"),
     "block size above the length": (
         ["simulate", *SMALL, "--block-size", "64", "--max-model-len", "32"],
