@@ -145,6 +145,7 @@ def simulate(
     flags=options.several(options.memory_options, kv_cache_dtype=str, tensor_parallel_size=int),
 )
 def memory(
+    context: typer.Context,
     hardware: dict[str, Any],
     flags: dict[str, Any],
     tokens: Annotated[
@@ -165,6 +166,10 @@ def memory(
     out: Annotated[
         str | None, typer.Option(help="PNG to write: requests at once against their length.")
     ] = None,
+    from_log: Annotated[
+        str | None,
+        typer.Option(help="Start-up log of vLLM: compare it line by line, learn its overhead."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """What fits: the memory budget, blocks, requests; several models or GPUs side by side."""
@@ -172,6 +177,10 @@ def memory(
     from .calibration.demand import read_demands
     from .reports.memory_report import memory_json, memory_report, write_capacity_png
 
+    if from_log is not None:
+        given = [options.single(options.typed(context, group)) for group in (hardware, flags)]
+        _compare_log(from_log, *given, as_json=as_json)
+        return
     wanted = read_demands(demands or ())
     found = load_combinations(hardware, flags, wanted, speculative_config=speculative_config)
     lengths = tokens or [1_000, 4_000, 16_000, 64_000]
@@ -347,6 +356,24 @@ def _hardware(hardware: dict[str, Any]) -> tuple[Any, Any]:
     return quantized(load_model(hardware["model"]), hardware["quantization"]), gpu
 
 
+def _compare_log(
+    path: str, hardware: dict[str, Any], flags: dict[str, Any], *, as_json: bool
+) -> None:
+    from .calibration.log_comparison import compare_log
+    from .calibration.startup_log import read_startup_log
+    from .reports import log_sheets, tables
+
+    gpu, model = hardware.get("gpu"), hardware.get("model")
+    compared = compare_log(read_startup_log(path), gpu=gpu, model=model, flags=flags)
+    if as_json:
+        _print_json(compared.to_json())
+        return
+    typer.echo(log_sheets.headline(compared))
+    _print(tables.sheet_table(log_sheets.comparison_sheet(compared)))
+    for sentence in log_sheets.sentences(compared):
+        typer.echo(sentence)
+
+
 def _server(hardware: dict[str, Any], flags: dict[str, Any], trace: Trace) -> Server:
     from .sim.server import resolve
 
@@ -359,6 +386,8 @@ def _server(hardware: dict[str, Any], flags: dict[str, Any], trace: Trace) -> Se
         step_cost_spec=flags.pop("step_cost"),
         num_gpu_blocks_override=flags.pop("num_gpu_blocks_override"),
         kv_cache_memory_bytes=flags.pop("kv_cache_memory_bytes"),
+        non_kv_memory_bytes=flags.pop("non_kv_memory_bytes"),
+        engine=flags.pop("engine"),
         hybrid_kv_cache=flags.pop("hybrid_kv_cache"),
         flags=flags,
     )

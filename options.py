@@ -7,6 +7,7 @@ decorated with :func:`with_groups` has a parameter for each group and shows all 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import wraps
@@ -17,6 +18,7 @@ import typer
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 OutOption = Annotated[str | None, typer.Option(help="Folder to write to; made where missing.")]
 
+BYTES_PER_GIB = 1 << 30
 _WORK, _SERVER, _ENGINE = "What arrives", "Server", "Engine"
 
 
@@ -196,6 +198,29 @@ def trace_options(
     return {"trace": tuple(trace or ()), "concurrency": concurrency}
 
 
+def typed(context: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
+    """Of a group's values those whose options the user gave."""
+    names = {
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"
+    }
+    return {k: v for k, v in values.items() if k in names or k.removesuffix("_bytes") in names}
+
+
+def single(values: dict[str, Any]) -> dict[str, Any]:
+    """A group's values where options of several take one.
+
+    Raises:
+        ValueError: one of them has more.
+    """
+    for name, value in values.items():
+        if isinstance(value, tuple) and len(value) > 1:
+            given = ",".join(str(one) for one in value)
+            raise ValueError(f"{name}(={given!r}) must be one value here.")
+    return {name: value[0] if isinstance(value, tuple) else value for name, value in values.items()}
+
+
 def hardware_options(
     gpu: Annotated[str, _option(_SERVER, "A name of `kvsim gpus`, or a JSON file.")] = "a100",
     model: Annotated[
@@ -211,10 +236,14 @@ def hardware_options(
 
 
 def memory_options(
+    engine: Annotated[
+        str, _option(_SERVER, "Version whose defaults and memory accounting hold: vllm==0.19 ...")
+    ] = "vllm==0.33",
     block_size: Annotated[int, _option(_SERVER, "Tokens per block.")] = 16,
     gpu_memory_utilization: Annotated[
-        float, _option(_SERVER, "Share of the GPU's memory the server may use.")
-    ] = 0.92,
+        float | None,
+        _option(_SERVER, "Share of the GPU's memory the server may use (the engine's: 0.92)."),
+    ] = None,
     kv_cache_dtype: Annotated[str, _option(_SERVER, "auto, fp8, int8 ...")] = "auto",
     tensor_parallel_size: Annotated[
         int, _option(_SERVER, "GPUs per replica.", "--tensor-parallel-size")
@@ -232,6 +261,9 @@ def memory_options(
         int | None, _option(_SERVER, "Blocks of the pool, the null block included.")
     ] = None,
     kv_cache_memory_bytes: Annotated[int | None, _option(_SERVER, "Bytes of the pool.")] = None,
+    non_kv_memory: Annotated[
+        float | None, _option(_SERVER, "GiB beside weights and pool, where it is known.")
+    ] = None,
     enforce_eager: Annotated[bool, _option(_SERVER, "No CUDA graphs.", "--enforce-eager")] = False,
     hybrid_kv_cache: Annotated[
         bool | None,
@@ -243,7 +275,11 @@ def memory_options(
     ] = None,
 ) -> dict[str, Any]:
     """What decides the memory budget, under vLLM's names."""
-    return dict(locals())
+    values = dict(locals())
+    given = values.pop("non_kv_memory")
+    if given is not None and not 0 <= given < math.inf:
+        raise ValueError(f"non_kv_memory(={given}) must be >= 0 GiB.")
+    return values | {"non_kv_memory_bytes": None if given is None else round(given * BYTES_PER_GIB)}
 
 
 def engine_options(

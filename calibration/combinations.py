@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 from .demand import Demand
-from .engine_defaults import GPU_MEMORY_UTILIZATION
+from .engines import LATEST, load_engine
 from .gpus import GPUSpec, known_gpus, load_gpu
 from .kv_dtypes import kv_dtype
 from .memory import plan_memory
@@ -164,7 +164,9 @@ def _combination(
 
 def _reason(model: ModelSpec, gpu: GPUSpec, flags: Mapping[str, Any]) -> str:
     size = flags["tensor_parallel_size"]
-    share = flags.get("gpu_memory_utilization", GPU_MEMORY_UTILIZATION)
+    share = flags.get("gpu_memory_utilization")
+    if share is None:
+        share = load_engine(flags.get("engine") or LATEST).gpu_memory_utilization
     if model.num_heads % size:
         return "TP does not divide the heads"
     if model.weight_bytes_per_gpu(size) >= gpu.total_memory_bytes * share:

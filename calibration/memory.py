@@ -1,25 +1,29 @@
 """What fits: from GPU, model and flags to the KV pool, line by line and to the block.
 
     requested = ceil(total * gpu_memory_utilization)
-    KV pool   = requested - weights - activation peak - runtime - NCCL - CUDA graphs
+    KV pool   = requested - weights - activation peak - runtime - collectives [- CUDA graphs]
 
 ``total`` is what the framework sees. The CUDA context is not in ``requested``: the engine measures
-the free memory after creating it. The activation peak and the graphs follow from the shapes of the
-engine's profiling run (``footprint``), blocks from the engine's grouping rules (``kv_blocks``).
-Source: vLLM ``v1/worker/gpu_worker.py``, ``utils/mem_utils.py``, V1 as of 2026.
+the free memory after creating it. The other terms follow from the shapes of the engine's profiling
+run (``footprint``), which of them count from its version (``engines``), blocks from its grouping
+rules (``kv_blocks``). Source: vLLM ``v1/worker/gpu_worker.py``, ``utils/mem_utils.py``.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from . import footprint
-from .engine_defaults import BLOCK_SIZE, GPU_MEMORY_UTILIZATION, batch_defaults
+from .allocation import lost_bytes
+from .engine_defaults import BLOCK_SIZE, batch_defaults
+from .engines import LATEST, load_engine
 from .gpus import GIB, GPUSpec
 from .kv_blocks import AUTO, BlockPlan, plan_blocks
 from .kv_groups import layer_caches
-from .memory_budget import MemoryBudget, MemoryLine
+from .memory_budget import MemoryBudget, MemoryLine, scaled_line
 from .model_spec import ModelSpec
+from .overhead import overhead_lines
 from .server_flags import ServerFlags
 from .speculative import Speculation
 
@@ -32,8 +36,9 @@ def plan_memory(
     *,
     model: ModelSpec,
     gpu: GPUSpec,
+    engine: str = LATEST,
     block_size: int = BLOCK_SIZE,
-    gpu_memory_utilization: float = GPU_MEMORY_UTILIZATION,
+    gpu_memory_utilization: float | None = None,
     kv_cache_dtype: str = "auto",
     tensor_parallel_size: int = 1,
     max_num_seqs: int | None = None,
@@ -41,6 +46,7 @@ def plan_memory(
     max_model_len: int | None = None,
     num_gpu_blocks_override: int | None = None,
     kv_cache_memory_bytes: int | None = None,
+    non_kv_memory_bytes: int | None = None,
     enforce_eager: bool = False,
     hybrid_kv_cache: bool | None = None,
     async_scheduling: bool = True,
@@ -49,19 +55,25 @@ def plan_memory(
     """The budget of one GPU of a server with these flags.
 
     Without ``max_model_len`` the model's own length is taken, cut to what the pool holds (a note
-    says so); a length that is given must fit. Batch limits default to the engine's for this card.
+    says so); a length that is given must fit. Utilisation and batch limits default to those of the
+    ``engine`` version, the latter by card. ``non_kv_memory_bytes`` stands for every line beside
+    weights and pool.
     ``hybrid_kv_cache=None`` is the engine's choice: on, but off for chunked-local attention.
 
     Raises:
-        ValueError: a flag out of its range, weights or one request that do not fit, or a dtype or
-            tensor-parallel size that the model does not allow.
+        ValueError: an unknown engine, a flag out of its range, weights or one request that do not
+            fit, or a dtype or tensor-parallel size that the model does not allow.
     """
-    tokens, seqs = batch_defaults(gpu)
+    version = load_engine(engine)
+    tokens, seqs = batch_defaults(gpu, engine=version)
+    if gpu_memory_utilization is None:
+        gpu_memory_utilization = version.gpu_memory_utilization
     if hybrid_kv_cache is None:
         hybrid_kv_cache = all(group.kind != "chunked_local" for group in model.layers)
     server = ServerFlags(
         model=model,
         gpu=gpu,
+        engine=version,
         block_size=block_size,
         gpu_memory_utilization=gpu_memory_utilization,
         kv_cache_dtype=model.resolve_kv_dtype(kv_cache_dtype),
@@ -71,6 +83,7 @@ def plan_memory(
         max_model_len=max_model_len,
         num_gpu_blocks_override=num_gpu_blocks_override,
         kv_cache_memory_bytes=kv_cache_memory_bytes,
+        non_kv_memory_bytes=non_kv_memory_bytes,
         enforce_eager=enforce_eager,
         hybrid_kv_cache=hybrid_kv_cache,
         async_scheduling=async_scheduling,
@@ -95,25 +108,14 @@ def _requested_bytes(server: ServerFlags) -> int:
 
 def _fixed_lines(server: ServerFlags) -> tuple[MemoryLine, ...]:
     """Everything but the pool and what lies outside the requested memory."""
-    weights = server.model.weight_bytes_per_gpu(server.tensor_parallel_size)
-    activation = footprint.activation_peak_bytes(server)
-    nccl = footprint.nccl_bytes(server.tensor_parallel_size)
-    graphs = footprint.graph_bytes(server)
-    runtime_low, runtime_high = footprint.RUNTIME_RANGE_BYTES
-    return (
-        _line("weights", weights, f"computed from {server.model.source}", 1.0, 1.01),
-        *_draft_lines(server),
-        _line("activation_peak", activation, "computed from the profiling run's shapes", 0.5, 1.5),
-        MemoryLine(
-            name="runtime",
-            bytes=footprint.RUNTIME_BYTES,
-            source="assumed; 0.01 to 0.35 GiB in server logs, more with an attention workspace",
-            low_bytes=runtime_low,
-            high_bytes=runtime_high,
-        ),
-        _line("nccl", nccl, "aiconfigurator-core 0.12 system file", 0.5, 1.5),
-        _line("cuda_graphs", graphs, "computed from the capture sizes, assumed per layer", 0.3, 2),
-    )
+    size = server.tensor_parallel_size
+    weights = server.model.resident_bytes_per_gpu(size) + lost_bytes(server.model, size)
+    line = scaled_line("weights", weights, f"computed from {server.model.source}", 1.0, 1.02)
+    lines = (line, *_draft_lines(server))
+    pinned = server.non_kv_memory_bytes
+    if pinned is not None:
+        return (*lines, scaled_line("non_kv", pinned, "given by the user", 1.0, 1.0))
+    return (*lines, *overhead_lines(server))
 
 
 def _draft_lines(server: ServerFlags) -> tuple[MemoryLine, ...]:
@@ -121,26 +123,22 @@ def _draft_lines(server: ServerFlags) -> tuple[MemoryLine, ...]:
     if drafter is None or not drafter.weights:
         return ()
     size = drafter.weight_bytes_per_gpu(server.tensor_parallel_size)
-    return (_line("draft_weights", size, f"computed from {drafter.drafter}", 1.0, 1.01),)
-
-
-def _line(name: str, size: int, source: str, low: float, high: float) -> MemoryLine:
-    return MemoryLine(
-        name=name,
-        bytes=size,
-        source=source,
-        low_bytes=round(size * low),
-        high_bytes=round(size * high),
-    )
+    return (scaled_line("draft_weights", size, f"computed from {drafter.drafter}", 1.0, 1.02),)
 
 
 def _available_bytes(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> int:
     if server.kv_cache_memory_bytes is not None:
         return server.kv_cache_memory_bytes
-    available = _requested_bytes(server) - sum(line.bytes for line in lines)
+    available = _requested_bytes(server) - sum(line.bytes for line in _counted(server, lines))
     if available <= 0:
         raise ValueError(_does_not_fit(server, lines))
     return available
+
+
+def _counted(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> list[MemoryLine]:
+    """The lines that the engine takes from the requested memory."""
+    counts_graphs = server.engine.counts_graphs
+    return [line for line in lines if counts_graphs or line.name != "cuda_graphs"]
 
 
 def _does_not_fit(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> str:
@@ -163,13 +161,19 @@ def _advice(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> str:
     options = []
     size = 2 * server.tensor_parallel_size
     while size <= LARGEST_TENSOR_PARALLEL and server.model.num_heads % size == 0:
-        if server.model.weight_bytes_per_gpu(size) + footprint.nccl_bytes(size) < room:
+        if server.model.resident_bytes_per_gpu(size) + _more_collectives(server, size) < room:
             options.append(f"tensor_parallel_size >= {size}")
             break
         size *= 2
     if server.model.num_parameters / server.tensor_parallel_size < min(room, lines[0].bytes):
         options.append("fp8 weights")
     return " or ".join(options) + " would" if options else "a larger GPU would"
+
+
+def _more_collectives(server: ServerFlags, size: int) -> int:
+    """Bytes that communication takes more on so many GPUs."""
+    larger = replace(server, tensor_parallel_size=size)
+    return footprint.collective_bytes(larger) - footprint.collective_bytes(server)
 
 
 def _fitted_blocks(server: ServerFlags, available: int) -> BlockPlan:
@@ -201,8 +205,9 @@ def _budget(
     server: ServerFlags, lines: tuple[MemoryLine, ...], available: int, blocks: BlockPlan
 ) -> MemoryBudget:
     pinned = server.num_gpu_blocks_override or server.kv_cache_memory_bytes
-    slack_low = 0 if pinned else sum(line.high_bytes - line.bytes for line in lines)
-    slack_high = 0 if pinned else sum(line.bytes - line.low_bytes for line in lines)
+    counted = [] if pinned else _counted(server, lines)
+    slack_low = sum(line.high_bytes - line.bytes for line in counted)
+    slack_high = sum(line.bytes - line.low_bytes for line in counted)
     low, high = max(available - slack_low, 0), available + slack_high
     pool = MemoryLine(
         name="kv_cache",
@@ -244,7 +249,7 @@ def _tokens(blocks: BlockPlan) -> int:
 
 def _outside(server: ServerFlags, lines: tuple[MemoryLine, ...], available: int) -> MemoryLine:
     left = server.gpu.total_memory_bytes - available - sum(line.bytes for line in lines)
-    return _line(
+    return scaled_line(
         "outside", left, "computed: not requested; the CUDA context and other processes", 1.0, 1.0
     )
 

@@ -19,6 +19,17 @@ class MemoryLine:
     high_bytes: int
 
 
+def scaled_line(name: str, size: int, source: str, low: float, high: float) -> MemoryLine:
+    """A line whose true size may be so many times its own."""
+    return MemoryLine(
+        name=name,
+        bytes=size,
+        source=source,
+        low_bytes=round(size * low),
+        high_bytes=round(size * high),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryBudget:
     """What one GPU's memory is used for; the lines sum to ``total_bytes``."""

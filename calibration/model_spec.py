@@ -132,7 +132,7 @@ class WeightGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """A decoder's shapes. Vision and audio towers are not counted."""
+    """A decoder's shapes. Of towers beside it only the size is known."""
 
     name: str
     source: str
@@ -155,6 +155,10 @@ class ModelSpec:
     experts_per_token: int = 0
     expert_intermediate_size: int = 0
     shared_expert_intermediate_size: int = 0
+    multimodal: bool = False
+    """Served inside a wrapper with encoders: its embedding is not compiled with its layers."""
+    tower_parameters: int = 0
+    """Of a vision tower, in 16 bits: memory, but no part of a step."""
     hub_id: str | None = None
     """Where Hugging Face has its weights; None for a model read from a file."""
     quantization: str | None = None
@@ -198,6 +202,11 @@ class ModelSpec:
     def weight_bytes_per_gpu(self, tensor_parallel_size: int = 1) -> int:
         """Weight bytes on one GPU: matrices split, small things replicated."""
         return self.bytes_of(*WEIGHT_ROLES, tensor_parallel_size=tensor_parallel_size)
+
+    def resident_bytes_per_gpu(self, tensor_parallel_size: int = 1) -> int:
+        """Weight bytes on one GPU, the vision tower's included."""
+        tower = -(-self.tower_parameters * self.dtype_bytes // tensor_parallel_size)
+        return self.weight_bytes_per_gpu(tensor_parallel_size) + tower
 
     def resolve_kv_dtype(self, kv_cache_dtype: str) -> str:
         """``auto`` becomes the checkpoint's dtype.

@@ -9,6 +9,7 @@ with a ``base`` is that entry's configuration with some fields replaced: a quant
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from functools import cache
@@ -42,7 +43,7 @@ def load_model(name_or_path: str) -> ModelSpec:
     for candidate in (name_or_path, *_shortened(name_or_path)):
         if canonical(candidate) in names:
             return _catalogue_model(names[canonical(candidate)])
-    if name_or_path and Path(name_or_path).exists():
+    if os.path.exists(name_or_path):
         return read_config(Path(name_or_path))
     raise unknown_name(name_or_path, _catalogue(), field="model")
 
@@ -106,7 +107,12 @@ def _catalogue_model(name: str) -> ModelSpec:
     if "base" in entry:
         config = {**_catalogue()[entry["base"]]["config"], **config}
     spec = spec_from_config(config, name=name, source=source, where=f"catalogue {name}")
-    return replace(spec, hub_id=entry.get("hub_id"))
+    return replace(
+        spec,
+        hub_id=entry.get("hub_id"),
+        multimodal=entry.get("multimodal", spec.multimodal),
+        tower_parameters=entry.get("tower_parameters", spec.tower_parameters),
+    )
 
 
 def _shortened(name: str) -> list[str]:

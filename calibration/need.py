@@ -17,6 +17,7 @@ from typing import Any
 
 from .demand import Demand
 from .engine_defaults import batch_defaults
+from .engines import LATEST, load_engine
 from .gpus import GIB, GPUSpec
 from .memory import LARGEST_TENSOR_PARALLEL, plan_memory
 from .memory_budget import MemoryBudget
@@ -26,8 +27,8 @@ CUDA_CONTEXT_BYTES = 512 << 20
 """Assumed: what a process keeps on the GPU before it asks for anything."""
 NODE_GPUS = 8
 """GPUs of one machine: the search over the catalogue goes no further."""
-PINNED = ("num_gpu_blocks_override", "kv_cache_memory_bytes")
-"""Flags that give the pool's size on one GPU: a search over GPUs leaves them out."""
+PINNED = ("num_gpu_blocks_override", "kv_cache_memory_bytes", "non_kv_memory_bytes")
+"""Flags that give memory of one GPU: a search over GPUs leaves them out."""
 OUTSIDE = ("kv_cache", "outside")
 
 
@@ -180,7 +181,8 @@ def smallest_holder(
     ``max_num_seqs`` is raised to the demand, so that memory alone decides.
     """
     flags = {name: value for name, value in flags.items() if name not in PINNED}
-    seats = flags.get("max_num_seqs") or batch_defaults(gpu)[1]
+    engine = load_engine(flags.get("engine") or LATEST)
+    seats = flags.get("max_num_seqs") or batch_defaults(gpu, engine=engine)[1]
     flags |= {"max_num_seqs": max(seats, demand.num_requests)}
     size = 1
     while size <= most_gpus and model.num_heads % size == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .engines import EngineVersion
 from .gpus import GPUSpec
 from .model_spec import KVLayers, ModelSpec, bytes_per_token
 from .speculative import Speculation
@@ -19,6 +20,7 @@ class ServerFlags:
 
     model: ModelSpec
     gpu: GPUSpec
+    engine: EngineVersion
     block_size: int
     gpu_memory_utilization: float
     kv_cache_dtype: str
@@ -28,6 +30,8 @@ class ServerFlags:
     max_model_len: int | None
     num_gpu_blocks_override: int | None
     kv_cache_memory_bytes: int | None
+    non_kv_memory_bytes: int | None
+    """Everything beside weights and pool, where the user knows it."""
     enforce_eager: bool
     hybrid_kv_cache: bool
     async_scheduling: bool
@@ -48,6 +52,8 @@ class ServerFlags:
             value = getattr(self, name)
             if value is not None:
                 _check_positive(name, value)
+        if self.non_kv_memory_bytes is not None and self.non_kv_memory_bytes < 0:
+            raise ValueError(f"non_kv_memory_bytes(={self.non_kv_memory_bytes}) must be >= 0.")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise ValueError(
                 f"gpu_memory_utilization(={self.gpu_memory_utilization}) must be in (0, 1]."

@@ -19,6 +19,7 @@ LINE_TITLES = {
     "runtime": "runtime",
     "nccl": "NCCL buffers",
     "cuda_graphs": "CUDA graphs",
+    "non_kv": "non-KV memory",
     "kv_cache": "KV pool",
     "outside": "not requested",
 }

@@ -39,6 +39,7 @@ def settings(server: Server, trace: Trace, *, concurrency: int | None) -> dict[s
     """The flags, and what there is to say; the trace itself is told by its digest."""
     left_out = ignored(trace, server.deployment, concurrency=concurrency)
     return {
+        "engine": server.engine,
         "deployment": server.deployment.to_json(),
         "max_model_len_from": server.max_model_len_from,
         "concurrency": concurrency,

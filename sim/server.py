@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from ..calibration.costs import DEFAULT as DEFAULT_COST
 from ..calibration.costs import step_cost
 from ..calibration.engine_defaults import BLOCK_SIZE, batch_defaults
+from ..calibration.engines import LATEST, EngineVersion, load_engine
 from ..calibration.gpus import GPUSpec
 from ..calibration.kv_groups import KVGroup
 from ..calibration.memory import MemoryBudget, plan_memory
@@ -34,6 +35,8 @@ class Server:
     """In words, where max_model_len comes from."""
     num_gpu_blocks_override: int | None = None
     kv_cache_memory_bytes: int | None = None
+    engine: str = LATEST
+    """Whose defaults and memory accounting hold."""
 
     @property
     def num_gpu_blocks(self) -> int:
@@ -82,9 +85,11 @@ def resolve(
     step_cost_spec: str = DEFAULT_COST,
     num_gpu_blocks_override: int | None = None,
     kv_cache_memory_bytes: int | None = None,
+    non_kv_memory_bytes: int | None = None,
+    engine: str = LATEST,
     hybrid_kv_cache: bool | None = None,
 ) -> Server:
-    """Fill in vLLM's defaults by card, plan the memory, set up the clock.
+    """Fill in the engine's defaults by card, plan the memory, set up the clock.
 
     Args:
         model: what is served.
@@ -96,6 +101,8 @@ def resolve(
         step_cost_spec: ``auto``, ``silicon``, ``datasheet`` or ``affine:...``.
         num_gpu_blocks_override: blocks of the pool instead of the planned number.
         kv_cache_memory_bytes: bytes of the pool instead of the planned ones.
+        non_kv_memory_bytes: bytes beside weights and pool instead of the planned ones.
+        engine: ``vllm==0.33``: whose defaults and memory accounting hold.
         hybrid_kv_cache: whether layers that keep different tokens have tables of their own; None
             is the engine's choice: on, but off for chunked-local attention.
 
@@ -113,12 +120,14 @@ def resolve(
     wanted, origin = max_model_len or 0, "given"
     if max_model_len is None:
         wanted, origin = default_max_model_len(trace, model, block_size)
-    deployment = _deployment(given, gpu, wanted)
+    version = load_engine(engine)
+    deployment = _deployment(given, gpu, wanted, version)
 
     def budget_for(length: int | None) -> MemoryBudget:
         return plan_memory(
             model=model,
             gpu=gpu,
+            engine=version.name,
             block_size=deployment.block_size,
             gpu_memory_utilization=deployment.gpu_memory_utilization,
             kv_cache_dtype=deployment.kv_cache_dtype,
@@ -128,6 +137,7 @@ def resolve(
             max_model_len=length,
             num_gpu_blocks_override=num_gpu_blocks_override,
             kv_cache_memory_bytes=kv_cache_memory_bytes,
+            non_kv_memory_bytes=non_kv_memory_bytes,
             enforce_eager=deployment.enforce_eager,
             hybrid_kv_cache=hybrid_kv_cache,
             async_scheduling=deployment.async_scheduling,
@@ -161,16 +171,20 @@ def resolve(
         max_model_len_from=origin,
         num_gpu_blocks_override=num_gpu_blocks_override,
         kv_cache_memory_bytes=kv_cache_memory_bytes,
+        engine=version.name,
     )
 
 
-def _deployment(given: Mapping[str, object], gpu: GPUSpec, max_model_len: int) -> Deployment:
-    """The flags, with vLLM's batch limits where none are given."""
-    tokens, seqs = batch_defaults(gpu)
+def _deployment(
+    given: Mapping[str, object], gpu: GPUSpec, max_model_len: int, version: EngineVersion
+) -> Deployment:
+    """The flags, with the engine's utilisation and batch limits where none are given."""
+    tokens, seqs = batch_defaults(gpu, engine=version)
     if given.get("enable_chunked_prefill") is False:
         tokens = max(tokens, max_model_len)
     engine = given.get("scheduler", "vllm"), given.get("allocator", "paged")
     defaults = {
+        "gpu_memory_utilization": version.gpu_memory_utilization,
         "max_num_batched_tokens": tokens,
         "max_num_seqs": seqs,
         "enable_prefix_caching": engine == ("vllm", "paged"),

@@ -151,6 +151,52 @@ def test_other_weights_are_in_the_serve_command(tmp_path: Path) -> None:
     assert "--quantization fp8" in plan["serve_command"]
 
 
+def test_the_engine_sets_its_defaults() -> None:
+    arguments = ["memory", "--gpu", "h100-sxm"]
+    new, old = loaded(*arguments), loaded(*arguments, "--engine", "vllm==0.19")
+    assert new == loaded(*arguments, "--engine", "0.33")
+    assert (new["gpu_memory_utilization"], old["gpu_memory_utilization"]) == (0.92, 0.9)
+    assert loaded(*arguments, "--gpu-memory-utilization", "0.5")["gpu_memory_utilization"] == 0.5
+
+
+def test_the_engine_reaches_the_simulation() -> None:
+    new, old = (
+        loaded("simulate", *SMALL, "--engine", engine) for engine in ("vllm==0.33", "vllm==0.19")
+    )
+    assert new["sources"]["num_gpu_blocks"] != old["sources"]["num_gpu_blocks"]
+    assert old["settings"]["engine"] == "vllm==0.19"
+    assert new["settings"]["deployment"]["gpu_memory_utilization"] == 0.92
+    assert old["settings"]["deployment"]["gpu_memory_utilization"] == 0.9
+
+
+def test_overhead_given_by_the_user() -> None:
+    found = loaded("memory", "--gpu", "a100", "--non-kv-memory", "2.5")
+    assert set(found["budget"]) == {"weights", "non_kv", "kv_cache", "outside"}
+    assert found["budget"]["non_kv"] == 2.5 * 2**30
+    assert found["kv_cache_bytes"] == (
+        found["requested_bytes"] - found["budget"]["weights"] - found["budget"]["non_kv"]
+    )
+    pinned = loaded("simulate", *SMALL, "--non-kv-memory", "2.5")
+    assert pinned["sources"]["num_gpu_blocks"] == found["num_gpu_blocks"]
+    assert "given by the user" in run("memory", "--non-kv-memory", "2.5").stdout
+
+
+LOG = Path(__file__).parent / "calibration" / "logs" / "vllm-0.19-h100.log"
+
+
+def test_a_log_is_compared() -> None:
+    shown = run("memory", "--from-log", str(LOG))
+    assert shown.exit_code == 0
+    assert "476,256    476,016" in shown.stdout
+    assert "Learned: --non-kv-memory 2.162" in shown.stdout
+    learned = loaded("memory", "--from-log", str(LOG))
+    assert learned["gpu"] == "h100-sxm"
+    given = loaded("memory", "--from-log", str(LOG), "--gpu", "h800", "--max-num-seqs", "256")
+    assert given["gpu"] == "h800"
+    assert given["flags"]["max_num_seqs"] == 256
+    assert given["flags"]["gpu_memory_utilization"] == 0.95
+
+
 def test_known_names() -> None:
     assert {gpu["name"] for gpu in loaded("gpus")} >= {"a100", "h100-sxm", "mi300x"}
     assert {model["name"] for model in loaded("models")} >= {"opt-13b", "llama-2-7b"}

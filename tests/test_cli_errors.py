@@ -42,6 +42,7 @@ WRONG = {
         ["memory", "--speculative-config", "eagle3"],
         "speculative_config is not valid JSON",
     ),
+    "a model's name longer than any file's": (["memory", "--model", "x" * 400], "is unknown"),
     "block size 0": (["plan", "--block-size", "0"], "block_size(=0) must be > 0"),
     "block size above the length": (
         ["simulate", *SMALL, "--block-size", "64", "--max-model-len", "32"],
@@ -55,6 +56,21 @@ WRONG = {
         ["simulate", *SMALL, "--gpu-memory-utilization", "1.5"],
         "gpu_memory_utilization(=1.5) must be in (0, 1]",
     ),
+    "unknown engine": (
+        ["memory", "--engine", "vllm==0.20"],
+        "engine(='vllm==0.20') is unknown; known: vllm==0.11, vllm==0.19",
+    ),
+    "unknown engine of a simulation": (
+        ["simulate", *SMALL, "--engine", "sglang"],
+        "engine(='sglang') is unknown; known: vllm==0.11",
+    ),
+    "overhead below nothing": (
+        ["plan", "--non-kv-memory", "-1"],
+        "non_kv_memory(=-1.0) must be >= 0 GiB",
+    ),
+    "overhead that is no number": (["memory", "--non-kv-memory", "nan"], "non_kv_memory(=nan)"),
+    "overhead beyond the card": (["memory", "--non-kv-memory", "80"], "do not fit"),
+    "no such log": (["memory", "--from-log", "nowhere.log"], "nowhere.log cannot be read"),
     "weights do not fit": (["plan", "--gpu", "l4", "--model", "llama-3.1-70b"], "do not fit"),
     "no such trace": (["simulate", "--trace", "nowhere.csv"], "nowhere.csv"),
     "unknown scheduler": (["simulate", *SMALL, "--scheduler", "lifo"], "scheduler(='lifo')"),
@@ -126,6 +142,15 @@ def test_wrong_input_is_one_sentence(case: str) -> None:
     assert sentence in result.stderr
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1, "one line"
+
+
+def test_a_log_without_memory_lines(tmp_path: Path) -> None:
+    path = tmp_path / "vllm.log"
+    path.write_text("INFO: Application startup complete.\n", encoding="utf-8")
+    result = run("memory", "--from-log", str(path))
+    assert result.exit_code == 2
+    assert "vllm.log has no memory lines of a vLLM start-up" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_empty_trace(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from .layers import Layer, read_layers
 from .mlp import dense_intermediate_size, mlp_parameters, read_experts
 from .quantization import checkpoint_kv_dtype, excluded_modules, role_bits
 from .quantized_modules import RoleLayers
+from .towers import tower_parameters
 
 TIED_BY_DEFAULT = ("opt", "gemma", "gpt2", "cohere")
 FOUR_NORMS = ("gemma2", "gemma3", "gemma4")
@@ -96,6 +97,8 @@ def spec_from_config(raw: Mapping[str, Any], *, name: str, source: str, where: s
         draft_method=method,
         mtp_layers=kv_layers_of(fields, mtp),
         mtp_weights=_mtp_weights(fields, mtp, {} if wide_mtp else bits) if mtp else (),
+        multimodal="text_config" in raw or "vision_config" in raw,
+        tower_parameters=tower_parameters(raw, fields.positive("hidden_size", "n_embd")),
     )
 
 

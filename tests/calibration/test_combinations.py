@@ -35,7 +35,8 @@ def test_every_combination_the_model_slowest() -> None:
     tokens = {
         name: c.budget.kv_cache_tokens for name, c in zip(names, found, strict=True) if c.budget
     }
-    assert tokens[names[2]] == 2 * tokens[names[0]], "fp8 holds twice the tokens"
+    twice = 2 * tokens[names[0]]
+    assert tokens[names[2]] == pytest.approx(twice, abs=32), "fp8 holds twice the tokens"
 
 
 def test_what_does_not_fit_has_a_reason() -> None:

@@ -60,7 +60,7 @@ def test_labels_name_what_differs(found: tuple[Combination, ...]) -> None:
 def test_a_row_for_each_and_a_reason_where_it_does_not_fit(found: tuple[Combination, ...]) -> None:
     rows = comparison_sheet(found).rows
     assert len(rows) == 6
-    assert rows[0][4:] == ("14.96", "56.20", "460,416", "131,072", "131,072", "model")
+    assert rows[0][4:] == ("14.96", "56.30", "461,232", "131,072", "131,072", "model")
     assert rows[1][-1] == "KV pool"
     assert rows[4][4:] == ("131.42", "-", "-", "-", "-", "weights do not fit")
 
@@ -68,14 +68,14 @@ def test_a_row_for_each_and_a_reason_where_it_does_not_fit(found: tuple[Combinat
 def test_requests_of_lengths(found: tuple[Combination, ...]) -> None:
     rows = requests_sheet(found, [1000, 64_000, 200_000]).rows
     assert [row[0] for row in rows] == ["llama-3.1-8b"] * 2 + ["gpt-oss-20b"] * 2
-    assert rows[0][4:] == ("456", "7", "-", "256"), "131,072 is the longest that is allowed"
-    assert held(found[3], 1000) == "119 (210)", "as the engine counts, and in turn"
+    assert rows[0][4:] == ("457", "7", "-", "256"), "131,072 is the longest that is allowed"
+    assert held(found[3], 1000) == "123 (217)", "as the engine counts, and in turn"
     assert held(found[4], 1000) == "-"
 
 
 def test_demand_rows(found: tuple[Combination, ...]) -> None:
     rows = demand_sheet(found, 0).rows
-    assert rows[0][4:] == ("64.00", "56.20", "none", "56", "no: KV pool", "2", "2")
+    assert rows[0][4:] == ("64.00", "56.30", "none", "56", "no: KV pool", "2", "2")
     # 160 GiB of KV and 131 of weights: a quarter is the whole 72.9 GiB that is asked for
     assert rows[4][4:] == (*["-"] * 4, "no: weights do not fit", "-", "8")
     assert demand_sheet(found, 1).rows[0][-3] == "no: max_num_seqs"
@@ -93,7 +93,7 @@ def test_facts_of_one() -> None:
     assert answer.need is not None
     facts = demand_facts(one, answer.need, answer)
     assert facts["KV of one request"] == "1.00 GiB, 512 blocks"
-    assert facts["KV of all"] == "64.00 GiB; the pool has 56.20 GiB"
+    assert facts["KV of all"] == "64.00 GiB; the pool has 56.30 GiB"
     assert facts["servers like this"] == "2 hold all (2 GPUs)"
     assert "h200 (4.00 USD/h)" in facts["fits on 1 GPU"]
     assert "a100 (2.60 USD/h)" in facts["fits on 2 GPUs"]
@@ -124,7 +124,7 @@ def test_many_refusals_are_cut(found: tuple[Combination, ...]) -> None:
 
 def test_json_is_one_object_or_a_list(found: tuple[Combination, ...]) -> None:
     one = memory_json(combined("llama-3.1-8b", asked="64x8192"), [1000])
-    assert one["requests_of"] == one["steady_requests_of"] == {"1000": 456}
+    assert one["requests_of"] == one["steady_requests_of"] == {"1000": 457}
     assert one["for"][0]["kv_cache_bytes"] == 64 << 30
     assert one["for"][0]["smallest_tensor_parallel_size"] == 2
     several = memory_json(found, [1000])
