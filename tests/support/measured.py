@@ -1,7 +1,8 @@
-"""A published run of a real server and the ``datasheet`` source, which was not fitted to it.
+"""A published run of a real server and kvsim's own run of it, from several sources of step times.
 
 300 ShareGPT requests on one RTX PRO 6000, Llama-3.1-8B, vLLM 0.19.0, prefix caching on (few prompts
-repeat). The measured figures are those of the recording's own summary.
+repeat). The measured figures are those of the recording's own summary. In that run the KV cache
+never binds and its fill was not recorded: nothing here speaks of KV pressure.
 """
 
 from __future__ import annotations
@@ -15,14 +16,20 @@ from kvsim.sim.server import Server, resolve
 from kvsim.sim.summary import Summary
 from kvsim.traces import load_trace
 
-TRACE = "measured/rtx-pro-6000-llama-3.1-8b/trace.jsonl.gz"
+FOLDER = "measured/rtx-pro-6000-llama-3.1-8b"
+TRACE = f"{FOLDER}/trace.jsonl.gz"
+KERNELS = f"{FOLDER}/profile"
 MEASURED = {
     "makespan_s": 65.93,
     "output_tokens_per_s": 2969.3,
+    "ttft_s p50": 9.44,
+    "ttft_s p95": 18.40,
     "tpot_s p50": 33.4e-3,
     "tpot_s p95": 36.9e-3,
     "e2e_s p50": 29.62,
     "e2e_s p95": 36.62,
+    "peak_running": 128,
+    "peak_waiting": 104,
 }
 
 
