@@ -24,7 +24,7 @@ LOGIT_PASSES = 3
 ACTIVATION_BYTES = 2
 LINEAR_PARTS = {
     "attention projections": ("attention",),
-    "MLP": ("mlp", "shared_experts", "router", "norms"),
+    "MLP, router, norms": ("mlp", "shared_experts", "router", "norms"),
     "routed experts": ("experts",),
 }
 """Roles of the weights that run as one part."""

@@ -176,7 +176,9 @@ def bound_words(step: CostedStep) -> str:
 
 
 def _notes(step: CostedStep) -> tuple[str, ...]:
-    notes = [f"Bound by {next(iter(step.bound_s))}: {bound_words(step)} of the step."]
+    whole = len(step.terms) == 1
+    binds = f"Bound by {next(iter(step.bound_s))}: {bound_words(step)} of the step."
+    notes = [f"What binds it: not known, {step.source} gives the whole only." if whole else binds]
     notes.append(f"Band: {step.band.source}.")
     notes += [f"[{i + 1}] {source}" for i, source in enumerate(_sources(step.terms))]
     if any(term.extrapolated for term in step.terms):

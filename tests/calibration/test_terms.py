@@ -125,9 +125,9 @@ def test_bytes_and_flops_of_a_datasheet_step() -> None:
     assert by_name["attention"].bytes == 64 * 4096 * 131_072
     assert by_name["attention"].flops == 64 * 4096 * 32 * 4 * 32 * 128
     mlp = 32 * 3 * 4096 * 14_336
-    assert by_name["MLP"].flops == pytest.approx(2 * 64 * mlp, rel=1e-3)
-    assert by_name["MLP"].bytes == pytest.approx(2 * mlp, rel=1e-3)
-    assert by_name["MLP"].bound == "bandwidth"
+    assert by_name["MLP, router, norms"].flops == pytest.approx(2 * 64 * mlp, rel=1e-3)
+    assert by_name["MLP, router, norms"].bytes == pytest.approx(2 * mlp, rel=1e-3)
+    assert by_name["MLP, router, norms"].bound == "bandwidth"
 
 
 def test_a_window_bounds_what_a_chunk_computes() -> None:
