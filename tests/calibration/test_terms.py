@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import lru_cache
 
@@ -66,6 +67,7 @@ def check_sum(cost: StepCost, batch: Batch) -> None:
     assert sum(term.ns for term in terms) == pytest.approx(whole, rel=1e-12)
     assert [term.ns for term in terms] == sorted((term.ns for term in terms), reverse=True)
     assert all(term.source for term in terms)
+    json.dumps([term.to_json() for term in terms], allow_nan=False)
     assert min(term.bytes for term in terms) >= 0
     assert min(term.flops for term in terms) >= 0
 

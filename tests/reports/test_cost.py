@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.transforms import Bbox
@@ -139,8 +140,9 @@ def test_no_words_cover_others_and_none_leave_the_picture(step: CostedStep) -> N
         picture = cost_picture(step)
         png(picture)
         figure = picture.figure
-        figure.suptitle(picture.title)
-        renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+        figure.suptitle(picture.title).set_in_layout(True)
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw_without_rendering()
         for axes in figure.axes:
             boxes = [text.get_window_extent(renderer) for text in axes.texts]
             for one, other in combinations(boxes, 2):
