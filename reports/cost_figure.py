@@ -8,7 +8,7 @@ bytes and compute nothing have no place there; the bar below holds all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import log10, sqrt
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,38 +17,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from matplotlib.textpath import TextPath
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from . import words
+from .cost_bar import BOUNDS, LABEL_PT, ROW_PT, bar_labels, draw_bar, text_width
 from .cost_report import banded, batch_words, bound_words, server_words, terms_sheet
 from .label_places import Box, Line, anchor, places
 from .picture import Picture
-from .style import CATEGORY_COLOURS, FONT_PT, INK, PAPER, QUIET, legend, new_figure, quiet
+from .style import INK, PAPER, QUIET, legend, new_figure, quiet
 
 if TYPE_CHECKING:
     from ..calibration.costed_step import CostedStep
     from ..calibration.gpus import GPUSpec
     from ..calibration.terms import Term
 
-BOUNDS = {
-    "bandwidth": (CATEGORY_COLOURS["token_states"], "o"),
-    "compute": (CATEGORY_COLOURS["reserved"], "s"),
-    "link": (CATEGORY_COLOURS["external"], "D"),
-    "latency": (CATEGORY_COLOURS["cached"], "^"),
-    "host": (QUIET, "v"),
-}
-"""Colour and mark of what binds a term."""
-WHITE_ON = ("bandwidth", "latency", "host")
 FRAME_PT = (298.0, 232.0)
 """Of the roofline's axes, as laid out: where labels are placed."""
-LABEL_PT, ROW_PT = FONT_PT - 2, 13.0
 LARGEST_AREA, SMALLEST_AREA = 420.0, 16.0
 ROOFS = ("bf16", "fp8")
 LEAST_DECADES = 3.5
 TITLE_LETTERS = 42
-LEAST_NAMED = 0.01
-"""Pieces of the bar that are shorter have no name of their own."""
 _HALO = (withStroke(linewidth=2.5, foreground=PAPER),)
 
 
@@ -64,13 +52,13 @@ class _Scale(NamedTuple):
 
 def cost_picture(step: CostedStep) -> Picture:
     """The roofline above, the bar of the step's time below."""
-    marks = _bar_labels(step)
+    marks = bar_labels(step, FRAME_PT[0])
     rows = 1 + max((row for _, _, row in marks), default=-1)
     bar_in = 0.62 + rows * ROW_PT / 72
     figure = new_figure(4.75 + bar_in)
     roof, bar = figure.subplots(2, 1, height_ratios=[3.9, bar_in])
     _draw_roofline(roof, step)
-    _draw_bar(bar, step, marks, rows)
+    draw_bar(bar, step, marks, FRAME_PT[0])
     _legend(figure, step)
     return Picture(
         name="step-cost",
@@ -89,9 +77,6 @@ def _title(step: CostedStep) -> str:
     batch, time = batch_words(step.batch), banded(step).replace(" ", "\N{NO-BREAK SPACE}")
     parts = [f"{step.model.name} on {step.gpu.name}{size}", f"{batch}: {time}"]
     return "\n".join(line for part in parts for line in wrap(part, TITLE_LETTERS))
-
-
-# ---------------------------------------------------------------------- the roofline
 
 
 def _draw_roofline(axes: Axes, step: CostedStep) -> None:
@@ -172,14 +157,14 @@ def _name_roofs(axes: Axes, gpu: GPUSpec, scale: _Scale) -> list[Box]:
     for name, rate in _roofs(gpu).items():
         _, y = scale.at(scale.x[1], rate)
         text = f"{name} {words.number(rate)}"
-        width = _width(text)
+        width = text_width(text)
         boxes.append(Box(FRAME_PT[0] - width, y + 1.5, FRAME_PT[0], y + 1.5 + LABEL_PT * 1.2))
         _write(axes, text, boxes[-1], color=QUIET)
     text = f"memory {words.number(_bandwidth(gpu))} TB/s"
     start = max(scale.x[0], scale.y[0] / _bandwidth(gpu))
     x, y = scale.at(start, start * _bandwidth(gpu))
     x1, y1 = scale.at(start * 10, start * 10 * _bandwidth(gpu))
-    width = _width(text)
+    width = text_width(text)
     left = x + 2
     bottom = y + (y1 - y) / (x1 - x) * (width + 2) + 3
     boxes.append(Box(left, bottom, left + width, bottom + LABEL_PT * 1.2))
@@ -210,7 +195,7 @@ def _draw_terms(
         )
     centres = [scale.at(_intensity(term), _rate(term)) for term in shown]
     points = [(at, sqrt(area) / 2) for at, area in zip(centres, areas, strict=True)]
-    sizes = [(_width(term.name), LABEL_PT * 1.25) for term in shown]
+    sizes = [(text_width(term.name), LABEL_PT * 1.25) for term in shown]
     boxes = places(points, sizes, frame=FRAME_PT, taken=taken, lines=lines)
     for term, (centre, _), box in zip(shown, points, boxes, strict=True):
         end = anchor(box, centre)
@@ -241,82 +226,6 @@ def _write(axes: Axes, text: str, box: Box, **style: Any) -> None:
         path_effects=_HALO,
         **style,
     )
-
-
-def _width(text: str) -> float:
-    """In points."""
-    return float(TextPath((0, 0), text, size=LABEL_PT).get_extents().width) + 3
-
-
-# ---------------------------------------------------------------------- the bar
-
-_Mark = tuple[str, float, int]
-"""Words, where on the bar (points) and in which row below it; row -1 is inside."""
-
-
-def _bar_labels(step: CostedStep) -> list[_Mark]:
-    """Each term's name: inside its piece where there is room, else below it, right-aligned.
-
-    A name below goes to the first row in which it meets no earlier name and no leader of a lower
-    one.
-    """
-    made: list[_Mark] = []
-    below: list[tuple[float, int]] = []
-    for text, middle, piece in _pieces(step):
-        start, row = middle - _width(text), 0
-        if _width(text) < piece:
-            made.append((text, middle, -1))
-            continue
-        while any(other >= row and x > start - 2 for x, other in below):
-            row += 1
-        below.append((middle, row))
-        made.append((text, middle, row))
-    return made
-
-
-def _pieces(step: CostedStep) -> Iterator[tuple[str, float, float]]:
-    """Words, middle and width in points; what is below ``LEAST_NAMED`` together at the end."""
-    shares = [term.ns / 1e9 / step.step_s for term in step.terms]
-    named = [share for share in shares if share >= LEAST_NAMED]
-    left, width = 0.0, FRAME_PT[0]
-    for term, share in zip(step.terms, named, strict=False):
-        yield f"{term.name} {words.share(share)}", (left + share / 2) * width, share * width
-        left += share
-    if len(named) < len(shares):
-        rest, count = sum(shares[len(named) :]), len(shares) - len(named)
-        yield f"{count} smaller {words.share(rest)}", (left + rest / 2) * width, rest * width
-
-
-def _draw_bar(axes: Axes, step: CostedStep, marks: Sequence[_Mark], rows: int) -> None:
-    quiet(axes, grid="x")
-    axes.grid(visible=False)
-    left = 0.0
-    for term in step.terms:
-        ms, (colour, _) = term.ns / 1e6, BOUNDS[term.bound]
-        axes.barh(0, ms, left=left, height=1.0, color=colour, edgecolor=PAPER, linewidth=0.8)
-        left += ms
-    for number, (text, middle, row) in enumerate(marks):
-        bound = step.terms[number].bound
-        _name_piece(axes, text, bound, middle / FRAME_PT[0] * left, row, gap=0.006 * left)
-    axes.set_xlim(0, left)
-    axes.set_ylim(-0.6 - 0.62 * rows, 0.6)
-    axes.set_yticks([])
-    axes.xaxis.tick_top()
-    axes.spines["bottom"].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: words.tick_s(ms / 1e3)))
-    axes.tick_params(labelsize=LABEL_PT)
-
-
-def _name_piece(axes: Axes, text: str, bound: str, middle: float, row: int, *, gap: float) -> None:
-    style: dict[str, Any] = {"size": LABEL_PT, "va": "center"}
-    if row < 0:
-        colour = PAPER if bound in WHITE_ON else INK
-        axes.text(middle, 0, text, ha="center", color=colour, **style)
-        return
-    y = -0.9 - 0.62 * row
-    axes.plot([middle, middle], [-0.5, y - 0.2], color=QUIET, linewidth=0.6)
-    axes.text(middle - gap, y, text, ha="right", color=INK, **style)
 
 
 def _legend(figure: Figure, step: CostedStep) -> None:

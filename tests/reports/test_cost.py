@@ -21,7 +21,8 @@ from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.models import load_model
 from kvsim.calibration.step_cost import Batch
 from kvsim.calibration.step_shape import read_batch
-from kvsim.reports.cost_figure import BOUNDS, cost_picture
+from kvsim.reports.cost_bar import BOUNDS
+from kvsim.reports.cost_figure import cost_picture
 from kvsim.reports.cost_report import batch_words, cost_report, heading, terms_sheet, write_cost_png
 from kvsim.reports.label_places import Box, anchor, places
 from kvsim.reports.render import png
