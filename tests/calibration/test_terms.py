@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import lru_cache
 
@@ -195,3 +198,27 @@ def test_the_band_widens_with_distance() -> None:
 )
 def test_what_binds(times: tuple[float, float, float], bound: str) -> None:
     assert bound_of(*times) == bound
+
+
+ASK = """
+from kvsim.calibration.costs import step_cost
+from kvsim.calibration.gpus import load_gpu
+from kvsim.calibration.models import load_model
+from kvsim.calibration.step_cost import Batch
+model, gpu = load_model("deepseek-v3"), load_gpu("rtx-pro-6000")
+cost = step_cost("silicon", model=model, gpu=gpu, tensor_parallel_size=8)
+print(cost.terms(Batch(64, 64 * 4096)))
+"""
+
+
+def test_equally_near_kernels_are_chosen_alike_in_every_process() -> None:
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", ASK],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1")
+    ]
+    assert said[0] == said[1]
