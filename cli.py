@@ -199,6 +199,43 @@ def memory(
 
 
 @app.command()
+@with_groups(hardware=options.hardware_options, flags=options.cost_options)
+def cost(
+    hardware: dict[str, Any],
+    flags: dict[str, Any],
+    batches: Annotated[
+        list[str] | None,
+        typer.Option("--batch", help="NxC: N decodes of C tokens of context; several add up."),
+    ] = None,
+    chunks: Annotated[
+        list[str] | None,
+        typer.Option("--chunk", help="NEW or NEW+PAST: a prefill after PAST cached tokens."),
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="PNG to write: the terms on a roofline.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What one engine step costs: its terms, their sources, what binds them."""
+    from .calibration.costed_step import cost_a_step
+    from .calibration.step_shape import read_batch
+    from .reports.cost_report import cost_json, cost_report, write_cost_png
+
+    batch = read_batch(batches or (), chunks or ())
+    step = cost_a_step(*_hardware(hardware), batch, flags)
+    path = None if out is None else write_cost_png(step, out)
+    if as_json:
+        _print_json(cost_json(step))
+        return
+    report = cost_report(step)
+    for line in report.heading:
+        typer.echo(line)
+    _print(report.table)
+    for line in report.notes:
+        typer.echo(line)
+    if path is not None:
+        typer.echo(f"Wrote {path}")
+
+
+@app.command()
 @with_groups()
 def gpus(as_json: JsonFlag = False) -> None:
     """The GPUs kvsim knows, with their sources."""

@@ -282,17 +282,31 @@ def memory_options(
     return values | {"non_kv_memory_bytes": None if given is None else round(given * BYTES_PER_GIB)}
 
 
+STEP_COST_HELP = (
+    "auto (silicon where the card has measured tables, else datasheet), silicon, datasheet, "
+    "measured:FOLDER of kernel times, or affine:BASE_S,PER_SCHEDULED_TOKEN_S,PER_CONTEXT_TOKEN_S."
+)
+
+
+def cost_options(
+    kv_cache_dtype: Annotated[str, _option(_SERVER, "auto, fp8, int8 ...")] = "auto",
+    tensor_parallel_size: Annotated[
+        int, _option(_SERVER, "GPUs per replica.", "--tensor-parallel-size")
+    ] = 1,
+    max_num_seqs: Annotated[
+        int | None, _option(_SERVER, "Requests at once: up to twice as many in a CUDA graph.")
+    ] = None,
+    enforce_eager: Annotated[bool, _option(_SERVER, "No CUDA graphs.", "--enforce-eager")] = False,
+    async_scheduling: Annotated[bool, _option(_ENGINE, "Schedule a step ahead.")] = True,
+    step_cost: Annotated[str, _option(_ENGINE, STEP_COST_HELP)] = "auto",
+) -> dict[str, Any]:
+    """What decides the time of a step, under vLLM's names."""
+    return dict(locals())
+
+
 def engine_options(
     scheduler: Annotated[str, _option(_ENGINE, "vllm, orca or static.")] = "vllm",
-    step_cost: Annotated[
-        str,
-        _option(
-            _ENGINE,
-            "auto (silicon where the card has measured tables, else datasheet), silicon, "
-            "datasheet, measured:FOLDER of kernel times, or affine:BASE_S,PER_SCHEDULED_TOKEN_S,"
-            "PER_CONTEXT_TOKEN_S.",
-        ),
-    ] = "auto",
+    step_cost: Annotated[str, _option(_ENGINE, STEP_COST_HELP)] = "auto",
     enable_prefix_caching: Annotated[
         bool | None, _option(_ENGINE, "Share the KV of equal beginnings (vLLM's default: on).")
     ] = None,

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .datasheet_terms import datasheet_terms
 from .efficiency import EAGER_LAUNCH_S, HOST_GAP_S, LINK_USE, OTHER_READ
 from .engine_defaults import batch_defaults, capture_sizes, padded
 from .gpus import GPUSpec
-from .host import HOST_SOURCE, host_ns
+from .host import host_ns
 from .model_spec import ModelSpec
 from .roofline import AttentionTerm, LinearTerm, Roofline
 from .step_cost import NS_PER_S, UNBOUNDED, Band, Batch, Line, StepCost
@@ -181,39 +182,8 @@ class DatasheetCost(StepCost):
 
     def terms(self, batch: Batch) -> tuple[Term, ...]:
         """Where the time of one step goes, largest first; the terms sum to :meth:`step_ns`."""
-        line, gpu = self.roofline, self.roofline.gpu
-        rows = batch.num_decodes + len(batch.chunks)
         run = padded(batch.num_tokens, self.capture_sizes)
-        source = f"datasheet of {gpu.name}, {line.efficiency.source}"
-        linear = sum(term.ns(run) for term in self._linear)
-        read = sum(term.ns(0) for term in self._linear)
-        whole = self.step_ns(batch)
-        attention = whole - self._base_ns(rows, batch.num_tokens)
-        made = [
-            Term(
-                name="linear layers",
-                ns=linear,
-                source=source,
-                bytes=read / NS_PER_S * gpu.memory_bandwidth_bytes_per_s,
-                bound="compute" if linear > 1.01 * read else "bandwidth",
-            ),
-            Term(name="attention", ns=attention, source=source, bound="bandwidth"),
-            Term(
-                name="norms, rotary, KV write, activation",
-                ns=run * self._token_ns,
-                source=source,
-                bound="bandwidth",
-            ),
-            Term(name="all-reduce", ns=line.all_reduce_ns(run), source=source, bound="link"),
-            Term(
-                name="LM head and sampling", ns=line.head_ns(rows), source=source, bound="bandwidth"
-            ),
-            Term(name="recurrent layers", ns=rows * self._sequence_ns, source=source),
-            Term(name="attention floors and launches", ns=self.fixed_ns, source=source),
-        ]
-        rest = whole - sum(term.ns for term in made)
-        made.append(Term(name="host, exposed", ns=rest, source=HOST_SOURCE, bound="host"))
-        return tuple(sorted((t for t in made if t.ns > 0), key=lambda term: -term.ns))
+        return datasheet_terms(self.roofline, batch, run_tokens=run, step_ns=self.step_ns(batch))
 
     def _base_ns(self, rows: int, tokens: int) -> float:
         """What does not depend on contexts; remembered, since batches repeat."""
@@ -232,8 +202,7 @@ class DatasheetCost(StepCost):
     def _window_ns(self, decodes: int, context: int) -> float:
         ns = 0.0
         for term in self._windows:
-            within = context <= (term.window_tokens or 0) * decodes
-            ns += term.ns_per_token * (context if within else term.beyond_tokens * decodes)
+            ns += term.ns_per_token * term.seen_tokens(decodes, context)
         return ns
 
     def _mixed_ns(self, batch: Batch) -> float:
@@ -250,10 +219,6 @@ class DatasheetCost(StepCost):
         """Attention of one chunk: computed per pair, or bound by reading the keys once."""
         ns = 0.0
         for term in self._terms:
-            seen = past + (new + 1) / 2
-            keys = float(past + new)
-            if term.window_tokens is not None:
-                seen = min(seen, term.window_tokens)
-                keys = min(keys, term.window_tokens + new)
-            ns += max(new * seen * term.ns_per_pair, keys * term.ns_per_token)
+            pairs, keys = term.pairs_and_keys(new, past)
+            ns += max(pairs * term.ns_per_pair, keys * term.ns_per_token)
         return ns

@@ -35,13 +35,21 @@ def read_demand(text: str) -> Demand:
     Raises:
         ValueError: text of another form.
     """
-    match = _PATTERN.fullmatch(text.strip())
-    if match is None:
+    pair = read_pair(text)
+    if pair is None:
         raise ValueError(
             f"for(={text!r}) must be NxL, N requests of L tokens, such as 64x8192 or 64x8k."
         )
-    requests, tokens, kilo = match.groups()
-    return Demand(num_requests=int(requests), tokens=int(tokens) * (1024 if kilo else 1))
+    return Demand(num_requests=pair[0], tokens=pair[1])
+
+
+def read_pair(text: str) -> tuple[int, int] | None:
+    """``64x8192`` or ``64x8k`` as two numbers, None for text of another form."""
+    match = _PATTERN.fullmatch(text.strip())
+    if match is None:
+        return None
+    count, tokens, kilo = match.groups()
+    return int(count), int(tokens) * (1024 if kilo else 1)
 
 
 def read_demands(texts: Iterable[str]) -> tuple[Demand, ...]:

@@ -22,6 +22,12 @@ from .step_cost import NS_PER_S
 LOGIT_BYTES = 4
 LOGIT_PASSES = 3
 ACTIVATION_BYTES = 2
+LINEAR_PARTS = {
+    "attention projections": ("attention",),
+    "MLP, router, norms": ("mlp", "shared_experts", "router", "norms"),
+    "routed experts": ("experts",),
+}
+"""Roles of the weights that run as one part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,25 +40,51 @@ class AttentionTerm:
     window_tokens: int | None = None
     beyond_tokens: float = 0.0
     """Context that counts once a sequence is longer than the window."""
+    bytes_per_token: float = 0.0
+    """Read for each context token."""
+    read_ns_per_token: float = 0.0
+    """Of ``ns_per_token``, what reading takes: less where the FLOPs of a latent bind."""
+    flops_per_token: float = 0.0
+    """Decode: per context token."""
+    flops_per_pair: float = 0.0
+
+    def seen_tokens(self, decodes: int, context_tokens: int) -> float:
+        """Of so many tokens of context in all, those that decodes of even length attend to."""
+        within = self.window_tokens is None or context_tokens <= self.window_tokens * decodes
+        return context_tokens if within else self.beyond_tokens * decodes
+
+    def pairs_and_keys(self, new: int, past: int) -> tuple[float, float]:
+        """``(pairs of query and visible key, keys read)`` of one chunk."""
+        seen, keys = past + (new + 1) / 2, float(past + new)
+        if self.window_tokens is not None:
+            seen = min(seen, self.window_tokens)
+            keys = min(keys, self.window_tokens + new)
+        return new * seen, keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearTerm:
     """Linear layers that run as one part: bound by reading their weights or by computing."""
 
+    label: str
     read_ns: float
     """Weights that every step reads."""
     experts_read_ns: float
     """Weights of all routed experts, of which a step reads those that its tokens chose."""
     expert_share: float
     compute_ns_per_token: float
+    flops_per_token: float
 
     def ns(self, tokens: int) -> float:
         """A step with so many tokens."""
+        return max(self.read_all_ns(tokens), self.compute_ns_per_token * tokens)
+
+    def read_all_ns(self, tokens: int) -> float:
+        """The weights that so many tokens need, once."""
         read = self.read_ns
         if self.experts_read_ns:
             read += self.experts_read_ns * (1.0 - (1.0 - self.expert_share) ** tokens)
-        return max(read, self.compute_ns_per_token * tokens)
+        return read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,21 +108,24 @@ class Roofline:
 
     def linear_terms(self) -> tuple[LinearTerm, ...]:
         """One term for each part that runs on its own."""
-        parts = [("attention",), ("mlp", "shared_experts", "router", "norms"), ("experts",)]
-        return tuple(self._linear_term(roles) for roles in parts)
+        return tuple(self._linear_term(label, roles) for label, roles in LINEAR_PARTS.items())
 
     def head_ns(self, rows: int) -> float:
         """LM head and sampling for so many rows of logits."""
         if rows == 0:
             return 0.0
+        read, compute, logits = self.head_parts_s(rows)
+        return NS_PER_S * (max(read, compute) / self.tensor_parallel_size + logits)
+
+    def head_parts_s(self, rows: int) -> tuple[float, float, float]:
+        """Reading the whole LM head, computing so many rows with it, passing over the logits."""
         role = "embedding" if self.model.tied_embeddings else "lm_head"
         parameters = self.model.vocab_size * self.model.hidden_size
         bits = max(g.bits_per_parameter for g in self.model.weights if g.role == role)
         read = parameters * bits / 8 / self._bandwidth(self.efficiency.weight_read)
         compute = 2 * parameters * rows / (self._flops(bits) * self.efficiency.gemm)
         logits = rows * self.model.vocab_size * LOGIT_BYTES * LOGIT_PASSES
-        shared = max(read, compute) / self.tensor_parallel_size
-        return NS_PER_S * (shared + logits / self._bandwidth(OTHER_READ))
+        return read, compute, logits / self._bandwidth(OTHER_READ)
 
     def all_reduce_ns(self, tokens: int) -> float:
         """Two all-reduces per layer (none on one GPU)."""
@@ -127,7 +162,7 @@ class Roofline:
             * sum(group.num_layers for group in self.model.layers)
         )
 
-    def _linear_term(self, roles: tuple[str, ...]) -> LinearTerm:
+    def _linear_term(self, label: str, roles: tuple[str, ...]) -> LinearTerm:
         groups = [group for group in self.model.weights if group.role in roles]
         per_byte = NS_PER_S / self._bandwidth(self.efficiency.weight_read)
         sizes = {True: 0.0, False: 0.0}
@@ -138,11 +173,14 @@ class Roofline:
             for group in groups
         )
         per_token_s = compute_s / self.efficiency.gemm / self.tensor_parallel_size
+        used = sum(self._parameters_used(group) for group in groups)
         return LinearTerm(
+            label=label,
             read_ns=sizes[False] * per_byte,
             experts_read_ns=sizes[True] * per_byte,
             expert_share=self.model.expert_share,
             compute_ns_per_token=NS_PER_S * per_token_s,
+            flops_per_token=2 * used / self.tensor_parallel_size,
         )
 
     def _parameters_used(self, group: WeightGroup) -> float:
@@ -183,6 +221,10 @@ class Roofline:
             ns_per_pair=NS_PER_S * pair_flops / group.tokens_per_state / flops,
             window_tokens=window,
             beyond_tokens=beyond,
+            bytes_per_token=read,
+            read_ns_per_token=NS_PER_S * read / self._bandwidth(eta),
+            flops_per_token=decode_flops or pair_flops / group.tokens_per_state,
+            flops_per_pair=pair_flops / group.tokens_per_state,
         )
 
     def _bandwidth(self, efficiency: float) -> float:

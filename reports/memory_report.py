@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from ..sim.store import write_files
 from .capacity_sheets import (
     CUT,
     IN_TURN,
@@ -124,12 +123,6 @@ def write_capacity_png(found: Sequence[Combination], out: str) -> Path:
         ValueError: a name that is no PNG's, or a folder that cannot be written to.
     """
     from .capacity_figure import capacity_picture  # matplotlib, which only the picture needs
-    from .render import png
-    from .style import fresh
+    from .render import write_png
 
-    path = Path(out)
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"out(={out!r}) must name a .png file.")
-    with fresh():
-        data = png(capacity_picture(found))
-    return write_files(path.parent, {path.name: data})[0]
+    return write_png(lambda: capacity_picture(found), out)

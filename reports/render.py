@@ -9,12 +9,15 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 
+from ..sim.store import write_files
 from .picture import Picture
-from .style import FONT_PT, FREE, GRID, INK, QUIET
+from .style import FONT_PT, FREE, GRID, INK, QUIET, fresh
 
 PNG_DPI = 160
 MAX_SVG_BYTES = 150_000
@@ -38,6 +41,20 @@ def png(picture: Picture) -> bytes:
     title.set_text("")
     title.set_in_layout(False)
     return data
+
+
+def write_png(draw: Callable[[], Picture], out: str) -> Path:
+    """Draw under matplotlib's own defaults and write a PNG; the folder is made where missing.
+
+    Raises:
+        ValueError: a name that is no PNG's, or a folder that cannot be written to.
+    """
+    path = Path(out)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"out(={out!r}) must name a .png file.")
+    with fresh():
+        data = png(draw())
+    return write_files(path.parent, {path.name: data})[0]
 
 
 def inline(picture: Picture) -> str:

@@ -62,7 +62,7 @@ class AllReduce:
         ns, kernel = min((kernel.ns_at(x), index) for index, kernel in enumerate(self._kernels))
         known = self._kernels[kernel].elements
         away = float(np.min(np.abs(known - x)) / np.log(2))
-        outside = self.derived or x > known[-1]
+        outside = self.derived or bool(x > known[-1])
         moved = 2.0 * elements * ELEMENT_BYTES * (self.num_gpus - 1) / self.num_gpus
         return Estimate(ns * self._scale, moved, 0.0, away, outside)
 

@@ -65,7 +65,7 @@ def nearest(gpu_name: str, operator: tuple[str, str], heads: Heads) -> Heads:
             dim,
         )
 
-    query, kv, dim, dtype, window = min(known, key=distance)
+    query, kv, dim, dtype, window = min(sorted(known), key=distance)
     return Heads(query=query, kv=kv, dim=dim, kv_dtype=dtype, window=window)
 
 

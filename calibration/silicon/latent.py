@@ -137,7 +137,7 @@ def _where(folder: str, num_heads: int, kv_dtype: str, fp8_weights: bool) -> dic
     gemm = "fp8_block" if fp8_weights else "bfloat16"
     best = min(
         known,
-        key=lambda k: (k[1] != kv_dtype, k[2] != gemm, abs(log2(k[0] / num_heads)), k[0]),
+        key=lambda k: (k[1] != kv_dtype, k[2] != gemm, abs(log2(k[0] / num_heads)), k),
     )
     return {"model": MODEL, **dict(zip(names, best, strict=True))}
 

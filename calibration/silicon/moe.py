@@ -150,7 +150,7 @@ def _nearest(
         bits = abs(log2(BITS[dtype] / experts.bits))
         return (round(bits, 1), abs(log2(shape[4] / wanted[4])), size + routing, _order(dtype))
 
-    dtype, *shape = min(known, key=distance)
+    dtype, *shape = min(sorted(known), key=distance)  # a set's order differs between processes
     return dtype, tuple(shape)
 
 

@@ -101,7 +101,7 @@ class PrefillLaw:
             extra = self._reading_ns(decodes, context, work, cold_decode_ns) - work
             extra += decodes * most_tiles * EMPTY_TILE_NS / self._sms
         ns = self.floor_ns + self._law_ns(whole) + correction + extra
-        flops, moved = self._work(chunks, decode_context_tokens)
+        flops, moved = self._work(chunks, decodes, decode_context_tokens)
         cached = any(past for _, past in chunks)
         outside = found.outside or self.derived
         distance = max(found.distance, 1.0) if cached or decodes else found.distance
@@ -147,11 +147,24 @@ class PrefillLaw:
         return from_memory + (passes - 1.0) * later
 
     def _work(
-        self, chunks: tuple[tuple[int, int], ...], decode_context_tokens: float
+        self, chunks: tuple[tuple[int, int], ...], decodes: int, decode_context_tokens: float
     ) -> tuple[float, float]:
-        pairs = sum(new * (past + (new + 1) / 2) for new, past in chunks) + decode_context_tokens
-        keys = sum(new + past for new, past in chunks) + decode_context_tokens
+        """``(FLOPs, bytes)`` of what is visible."""
+        window = self.heads.window
+        context = min(decode_context_tokens, window * decodes) if window else decode_context_tokens
+        pairs = keys = context
+        for new, past in chunks:
+            pairs += _pairs(new, past, window)
+            keys += min(past, window) + new if window else past + new
         return 4.0 * pairs * self.heads.query * self.heads.dim, keys * self.heads.bytes_per_token
+
+
+def _pairs(new: int, past: int, window: int) -> float:
+    """Of a query and a key that it sees, itself included."""
+    if not window:
+        return new * (past + (new + 1) / 2)
+    growing = max(0, min(new, window - past))
+    return growing * (past + (growing + 1) / 2) + (new - growing) * window
 
 
 class _Shape:

@@ -1,0 +1,134 @@
+"""``kvsim cost`` as it is typed: a step's terms, their sources, what binds it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.command import loaded, run
+
+H100 = ("cost", "--gpu", "h100-sxm")
+WRONG = {
+    "no context": (["--batch", "64"], "batch(='64') must be NxC, N decodes of C tokens"),
+    "no decodes": (["--batch", "0x1"], "batch(='0x1') must have N from 1 to"),
+    "no tokens": (["--batch", "1x0"], "and C from 1 to"),
+    "an empty group": (["--batch", "1x1,"], "batch(='') must be NxC"),
+    "too many": (["--batch", "1x9999999999k"], "and C from 1 to 1,000,000,000."),
+    "an empty chunk": (["--chunk", "0"], "chunk(='0') must have NEW from 1 to"),
+    "a negative chunk": (["--chunk", "-5"], "chunk(='-5') must be NEW or NEW+PAST tokens"),
+    "half a chunk": (["--chunk", "512+"], "chunk(='512+') must be NEW or NEW+PAST tokens"),
+    "nothing": ([], "batch(=None) or chunk(=None) must be given"),
+    "unknown gpu": (["--batch", "1x1", "--gpu", "h100"], "gpu(='h100') is unknown; near: h100"),
+    "two gpus": (["--batch", "1x1", "--gpu", "a100,l4"], "gpu(='a100,l4') is unknown"),
+    "unknown dtype": (
+        ["--batch", "1x1", "--kv-cache-dtype", "int3"],
+        "kv_cache_dtype(='int3') is unknown",
+    ),
+    "no tables": (
+        ["--batch", "1x1", "--step-cost", "silicon", "--gpu", "l4"],
+        "step_cost(='silicon') cannot be had: there are no measured tables of l4.",
+    ),
+    "unknown source": (["--batch", "1x1", "--step-cost", "x"], "step_cost(='x') is unknown"),
+    "TP 0": (
+        ["--batch", "1x1", "--tensor-parallel-size", "0"],
+        "tensor_parallel_size(=0) must be > 0",
+    ),
+    "no seats": (["--batch", "1x1", "--max-num-seqs", "0"], "max_num_seqs(=0) must be > 0"),
+    "no png": (["--batch", "1x1", "--out", "step.pdf"], "out(='step.pdf') must name a .png file"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input_is_one_sentence(case: str) -> None:
+    arguments, sentence = WRONG[case]
+    result = run("cost", *arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert sentence in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1, "one line"
+
+
+def test_one_step_in_full() -> None:
+    result = run(*H100, "--model", "llama-3.1-8b", "--batch", "64x4096")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "Model llama-3.1-8b on NVIDIA H100 SXM 80 GB."
+    assert lines[1] == "One step: 64 decodes of 4,096 tokens."
+    assert lines[2].startswith("Source: silicon (aiconfigurator-core")
+    assert lines[3].startswith("Step ")
+    assert lines[3].endswith("output tokens/s.")
+    for words in ("attention", "gate and up projection", "host, exposed", "[1] aiconfigurator"):
+        assert words in result.stdout
+    assert "Bound by bandwidth: bandwidth " in result.stdout
+    assert max(map(len, (line for line in lines if "─" in line))) <= 120
+
+
+def test_json() -> None:
+    step = loaded(*H100, "--batch", "64x4k", "--chunk", "512+4096")
+    assert step["source"] == "silicon"
+    assert step["origin"].startswith("silicon (")
+    assert step["batch"] == {
+        "num_decodes": 64,
+        "decode_context_tokens": 262_144,
+        "longest_context_tokens": 4096,
+        "chunks": [{"new_tokens": 512, "past_tokens": 4096}],
+    }
+    assert sum(term["s"] for term in step["terms"]) == pytest.approx(step["step_s"], rel=1e-12)
+    assert sum(step["bound_s"].values()) == pytest.approx(step["step_s"], rel=1e-12)
+    assert step["band"]["low"] < 1 < step["band"]["high"]
+    assert step["band"]["source"]
+    assert step["output_tokens_per_s"] is None, "it prefills"
+    assert {"bandwidth", "host"} <= {term["bound"] for term in step["terms"]}
+
+
+def test_groups_add_up() -> None:
+    both = loaded(*H100, "--batch", "8x100,2x4000", "--batch", "1x20")
+    assert both["batch"]["num_decodes"] == 11
+    assert both["batch"]["decode_context_tokens"] == 8820
+    assert both["batch"]["longest_context_tokens"] == 4000
+    assert both["output_tokens_per_s"] == pytest.approx(11 / both["step_s"])
+
+
+def test_a_card_without_tables_says_so() -> None:
+    result = run("cost", "--gpu", "l4", "--batch", "64x4096")
+    assert result.exit_code == 0
+    assert "Source: datasheet, because there are no measured tables of l4." in result.stdout
+    assert loaded("cost", "--gpu", "l4", "--batch", "1x1")["why"]
+    asked = run("cost", "--gpu", "l4", "--batch", "1x1", "--step-cost", "datasheet")
+    assert "Source: datasheet.\n" in asked.stdout
+
+
+def test_the_flags_reach_the_source() -> None:
+    plain = loaded(*H100, "--batch", "33x1k")["step_s"]
+    assert loaded(*H100, "--batch", "33x1k", "--no-async-scheduling")["step_s"] > plain
+    assert loaded(*H100, "--batch", "33x1k", "--kv-cache-dtype", "fp8")["step_s"] < plain
+    assert loaded(*H100, "--batch", "33x1k", "--quantization", "fp8")["step_s"] < plain
+    halved = loaded(*H100, "--batch", "33x1k", "--tensor-parallel-size", "2")
+    assert halved["step_s"] < plain
+    assert "all-reduce" in [term["name"] for term in halved["terms"]]
+    eager = loaded("cost", "--gpu", "l4", "--batch", "1x1", "--enforce-eager")
+    assert eager["step_s"] > loaded("cost", "--gpu", "l4", "--batch", "1x1")["step_s"]
+
+
+def test_the_affine_clock_has_one_term() -> None:
+    result = run("cost", "--step-cost", "affine:0.005,2e-5,1e-7", "--batch", "10x100")
+    assert "Step 5.30 ms (5.30-5.30)" in result.stdout
+    assert "What binds it: not known, affine gives the whole only." in result.stdout
+
+
+def test_what_no_server_runs_is_noted() -> None:
+    notes = loaded("cost", "--batch", "300x200000")["notes"]
+    assert notes == [
+        "300 requests pass max_num_seqs(=256) of this server.",
+        "200000 tokens pass the model's own length of 131072.",
+    ]
+
+
+def test_figure(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "step.png"
+    result = run("cost", "--batch", "8x1k", "--out", str(path))
+    assert result.exit_code == 0
+    assert f"Wrote {path}" in result.stdout
+    assert path.read_bytes().startswith(b"\x89PNG")
