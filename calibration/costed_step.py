@@ -64,7 +64,7 @@ def cost_a_step(
         tensor_parallel_size=server["tensor_parallel_size"],
         batch=batch,
         source=cost.source,
-        origin=getattr(cost, "origin", cost.source),
+        origin=cost.origin,
         why=getattr(cost, "why", ""),
         step_s=cost.step_s(batch),
         band=cost.band_of(batch),

@@ -77,7 +77,7 @@ def heading(step: CostedStep) -> tuple[str, ...]:
     return (
         f"Model {step.model.name} on {server_words(step)}.",
         f"One step: {batch_words(step.batch)}.",
-        f"Source: {step.origin}{because}.",
+        f"Source: {step.source if step.why else step.origin}{because}.",
         f"Step {banded(step)}{tokens}.",
     )
 
