@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kvsim.calibration.affine import AffineCost
+from kvsim.calibration.costs import step_cost
+from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.kv_groups import KVGroup
+from kvsim.calibration.models import load_model
 from kvsim.calibration.step_cost import Batch, Line, StepCost
 from kvsim.sim.deployment import Deployment
 
@@ -63,6 +66,7 @@ class BendingCost(StepCost):
 COSTS: dict[str, StepCost] = {
     "affine": AffineCost(base_s=5e-3, per_scheduled_token_s=2e-5, per_context_token_s=1e-8),
     "bending": BendingCost(),
+    "silicon": step_cost("silicon", model=load_model("llama-3.1-8b"), gpu=load_gpu("a100")),
 }
 
 ALLOCATORS = [
