@@ -26,7 +26,7 @@ from .estimate import NOTHING, Estimate
 from .gpus import GPUSpec
 from .host import EAGER_LAUNCH_S, GAP_S, HOST_SOURCE, PIECEWISE_LAUNCH_S, host_ns
 from .model_spec import ModelSpec
-from .operators import Attention, Operators
+from .operators import Attention, Operator, Operators
 from .step_cost import NS_PER_S, UNBOUNDED, Band, Batch, Line, StepCost
 from .terms import Term, bound_of
 
@@ -254,28 +254,25 @@ class OperatorCost(StepCost):
             ns += layers.count * layers.decode(batch.num_decodes).ns
         return ns
 
-    def _linear(self, rows: int, tokens: int) -> dict[str, tuple[str, Estimate]]:
-        """Everything but attention, by label, with its source."""
-        run = padded(tokens, self.capture_sizes)
-        made: dict[str, tuple[str, Estimate]] = {}
+    def _linear_terms(self, batch: Batch) -> list[Term]:
+        """Everything but attention; operators of one label are one term."""
+        run, rows = padded(batch.num_tokens, self.capture_sizes), self._rows(batch)
+        made: dict[str, tuple[Operator, Estimate]] = {}
         for count, operators in ((run, self.operators.by_tokens), (rows, self.operators.by_rows)):
             for operator in operators:
-                before = made.get(operator.label, (operator.source, NOTHING))[1]
-                made[operator.label] = operator.source, before.plus(operator.ns(count))
-        return made
-
-    def _linear_terms(self, batch: Batch) -> list[Term]:
-        rows = self._rows(batch)
-        made = [
-            self._term(label, source, estimate)
-            for label, (source, estimate) in self._linear(rows, batch.num_tokens).items()
+                before = made.get(operator.label, (operator, NOTHING))[1]
+                made[operator.label] = operator, before.plus(operator.ns(count))
+        terms = [
+            self._term(label, operator.source, estimate, operator.flops_per_s)
+            for label, (operator, estimate) in made.items()
         ]
         for layers in self.operators.recurrent:
             estimate = layers.decode(batch.num_decodes)
             for new, _ in batch.chunks:
                 estimate = estimate.plus(layers.chunk(new))
-            made.append(self._term("recurrent layers", layers.source, estimate.times(layers.count)))
-        return made
+            whole = estimate.times(layers.count)
+            terms.append(self._term("recurrent layers", layers.source, whole))
+        return terms
 
     def _attention_terms(self, batch: Batch) -> list[Term]:
         made = []
@@ -293,8 +290,10 @@ class OperatorCost(StepCost):
                 made.append(Term(name="uneven contexts", ns=more, source=UNEVEN_SOURCE))
         return made
 
-    def _term(self, name: str, source: str, estimate: Estimate) -> Term:
-        wide = self.gpu.flops_of("bf16") or 0.0
+    def _term(
+        self, name: str, source: str, estimate: Estimate, flops_per_s: float | None = None
+    ) -> Term:
+        wide = flops_per_s or self.gpu.flops_of("bf16") or 0.0
         rate = self.gpu.memory_bandwidth_bytes_per_s
         bound = bound_of(
             estimate.ns, NS_PER_S * estimate.bytes / rate, NS_PER_S * estimate.flops / wide

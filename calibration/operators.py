@@ -25,6 +25,8 @@ class Operator:
     ns: Callable[[int], Estimate]
     derived: bool = False
     """No measured kernel is just like it."""
+    flops_per_s: float | None = None
+    """Peak of the units it runs on; None: those of 16-bit floats."""
 
 
 class DecodeAttention(Protocol):

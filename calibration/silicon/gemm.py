@@ -58,6 +58,11 @@ class Gemm:
         folder = SYSTEMS[gpu.name].folder
         self.source = source_of(folder, "gemm", "gemm") + f", {self.format}"
 
+    @property
+    def flops_per_s(self) -> float:
+        """Peak of the units that the format runs on."""
+        return peak_flops(self.gpu, self.format)
+
     def of(self, n: int, k: int) -> Callable[[int], Estimate]:
         """The product of so many rows with a weight of ``k`` by ``n``, as a function of the rows.
 

@@ -28,6 +28,7 @@ GENERATION = ("mla", "mla_generation_module")
 CONTEXT = ("mla", "mla_context_module")
 HIDDEN_SIZE = 7168
 LATENT = 512 + 64
+WIDE_BITS = 12
 FLOOR_SHARE = 0.3
 """Of the module at two tokens, what is attention and not projections (assumed: its own kernels)."""
 
@@ -39,19 +40,29 @@ class Latent:
         gpu: the card.
         num_heads: query heads on this GPU.
         kv_dtype: ``bfloat16`` or ``fp8``.
-        fp8_weights: whether the projections are 8-bit.
+        projection_parameters: of one layer on this GPU.
+        projection_bits: of each of them.
         whole: the model's projections are the table's, so its whole module is meant.
     """
 
     def __init__(
-        self, gpu: GPUSpec, *, num_heads: int, kv_dtype: str, fp8_weights: bool, whole: bool
+        self,
+        gpu: GPUSpec,
+        *,
+        num_heads: int,
+        kv_dtype: str,
+        projection_parameters: float,
+        projection_bits: float,
+        whole: bool,
     ) -> None:
         self.whole = whole
+        self._parameters = projection_parameters if whole else 0.0
+        self._weight_bytes = self._parameters * projection_bits / 8
         self._heads = num_heads
         self.token_bytes = LATENT * (1 if kv_dtype == "fp8" else 2)
         folder = SYSTEMS[gpu.name].folder
         self.source = source_of(folder, *GENERATION)
-        where = _where(folder, num_heads, kv_dtype, fp8_weights)
+        where = _where(folder, num_heads, kv_dtype, projection_bits < WIDE_BITS)
         self.derived = where["num_heads"] != num_heads or where["kv_cache_dtype"] != kv_dtype
         found = rows(folder, *GENERATION, ("batch_size", "step"), where)
         self._grid = ColdGrid(
@@ -99,7 +110,9 @@ class Latent:
         at = self._grid.at(batch)
         outside = self.derived or at.beyond or mean > at.measured_context
         flops = 2.0 * context_tokens * self._heads * (LATENT + LATENT - 64)
-        return Estimate(value, context_tokens * self.token_bytes, flops, at.distance, outside)
+        flops += 2.0 * batch * self._parameters
+        moved = context_tokens * self.token_bytes + self._weight_bytes
+        return Estimate(value, moved, flops, at.distance, outside)
 
     def mixed(
         self,
@@ -120,8 +133,8 @@ class Latent:
         ns = found.value if self.whole else found.value - (1 - FLOOR_SHARE) * self._one_ns
         ns += new * past * self._per_pair_ns
         pairs = new * (past + (new + 1) / 2)
-        flops = 2.0 * pairs * self._heads * (192 + 128)
-        moved = (new + past) * self.token_bytes
+        flops = 2.0 * pairs * self._heads * (192 + 128) + 2.0 * new * self._parameters
+        moved = (new + past) * self.token_bytes + self._weight_bytes
         distance = max(found.distance, 1.0) if past else found.distance
         return Estimate(ns, float(moved), flops, distance, found.outside or self.derived)
 

@@ -60,7 +60,13 @@ def _times(one: Callable[[int], Estimate], count: int) -> Callable[[int], Estima
 def _product(label: str, n: float, k: float, count: int, gemm: Gemm) -> Operator:
     """``n`` outputs from ``k`` inputs in so many layers."""
     ns = _times(gemm.of(round(n), round(k)), count)
-    return Operator(label=label, source=gemm.source, ns=ns, derived=gemm.derived)
+    return Operator(
+        label=label,
+        source=gemm.source,
+        ns=ns,
+        derived=gemm.derived,
+        flops_per_s=gemm.flops_per_s,
+    )
 
 
 def _elementwise(model: ModelSpec, gpu: GPUSpec, size: int) -> Operator:
@@ -181,7 +187,15 @@ def _experts(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Operator]:
     )
     moe = Moe(gpu, experts)
     ns = _times(moe, layers)
-    return [Operator(label="routed experts", source=moe.source, ns=ns, derived=moe.derived)]
+    return [
+        Operator(
+            label="routed experts",
+            source=moe.source,
+            ns=ns,
+            derived=moe.derived,
+            flops_per_s=moe.flops_per_s,
+        )
+    ]
 
 
 def _recurrent(gpu: GPUSpec, group: KVLayers, size: int) -> RecurrentLayers:
@@ -235,7 +249,8 @@ def _latent(
         gpu,
         num_heads=num_heads,
         kv_dtype=kv_dtype,
-        fp8_weights=_bits(model, "attention") < 12,
+        projection_parameters=_projections(model, group, num_heads),
+        projection_bits=_bits(model, "attention"),
         whole=_whole_module(model),
     )
     return Attention(
@@ -247,6 +262,12 @@ def _latent(
         mixed_source=table.source,
         derived=table.derived,
     )
+
+
+def _projections(model: ModelSpec, group: KVLayers, num_heads: int) -> float:
+    """Parameters of one layer's projections on one GPU."""
+    per_layer = model.parameters_of("attention") / group.num_layers
+    return per_layer * num_heads / model.num_heads
 
 
 def _bits(model: ModelSpec, role: str) -> float:

@@ -91,7 +91,7 @@ class Moe:
             bits=BITS.get(dtype, 16.0),
             tensor_parallel_size=shape[4],
         )
-        self._rate = peak_flops(gpu, _units(dtype))
+        self.flops_per_s = peak_flops(gpu, _units(dtype))
         self.derived = shape != _shape(experts) or not 0.9 <= entry.bits / experts.bits <= 1.1
         self.source = f"{source_of(folder, *OPERATOR)}, {dtype}, {kind}"
         tokens = table["num_tokens"][chosen].astype(float)
@@ -112,7 +112,7 @@ class Moe:
 
     def _bound_ns(self, experts: Experts, tokens: float) -> float:
         read = experts.bytes_read(tokens) / self.gpu.memory_bandwidth_bytes_per_s
-        return NS_PER_S * max(read, experts.flops(tokens) / self._rate)
+        return NS_PER_S * max(read, experts.flops(tokens) / self.flops_per_s)
 
 
 def _shape(experts: Experts) -> tuple[int, ...]:

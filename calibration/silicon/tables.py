@@ -23,6 +23,8 @@ from .systems import PACKAGE
 BACKEND = "vllm"
 READS = "0.12"
 NS_PER_MS = 1e6
+LABELS = ("framework", "version", "device", "backend", "beam_width", "power")
+"""Columns that say the same in every row or nothing to us: they are not read."""
 RELEASE = re.compile(r"\d+(\.\d+)*")
 
 
@@ -101,7 +103,8 @@ def _table(system: str, family: str, operator: str, backend: str) -> tuple[Any, 
 
     path = _path(system, family, operator, backend)
     try:
-        return pq.read_table(path), path
+        names = [name for name in pq.read_schema(path).names if name not in LABELS]
+        return pq.read_table(path, columns=names), path
     except (OSError, ValueError) as error:
         raise ValueError(f"{path.name} of aiconfigurator-core cannot be read: {error}.") from None
 

@@ -249,8 +249,14 @@ def test_experts_meet_their_shape_or_are_flagged() -> None:
 
 
 def test_latent_attention_whole_and_alone() -> None:
-    flags = {"num_heads": 16, "kv_dtype": "bfloat16", "fp8_weights": False}
-    whole, alone = Latent(H100, **flags, whole=True), Latent(H100, **flags, whole=False)
+    flags = {
+        "num_heads": 16,
+        "kv_dtype": "bfloat16",
+        "projection_parameters": 30e6,
+        "projection_bits": 16.0,
+    }
+    whole, alone = (Latent(H100, **flags, whole=x) for x in (True, False))  # type: ignore[arg-type]  # one value a field
+    assert whole(1, 1024).bytes - alone(1, 1024).bytes == 60e6
     assert whole(1, 1024).ns == pytest.approx(100e3, rel=0.05)
     assert alone(1, 1024).ns < 0.5 * whole(1, 1024).ns
     assert whole.chunk(1024, 0).ns == pytest.approx(236e3, rel=0.01)
