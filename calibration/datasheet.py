@@ -210,6 +210,10 @@ class DatasheetCost(StepCost):
         made.append(Term(name="host, exposed", ns=rest, source=HOST_SOURCE, bound="host"))
         return tuple(sorted((t for t in made if t.ns > 0), key=lambda term: -term.ns))
 
+    def head_ns(self, rows: int) -> float:
+        """LM head and sampling for so many rows of logits: of a pipeline, the last stage's."""
+        return self.roofline.head_ns(rows)
+
     def _base_ns(self, rows: int, tokens: int) -> float:
         """What does not depend on contexts; remembered, since batches repeat."""
         run = padded(tokens, self.capture_sizes)

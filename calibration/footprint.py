@@ -9,7 +9,8 @@ Activation peak, the larger of two moments of the dummy run (they do not overlap
 
 CUDA graphs: every captured size is recorded twice (whole steps and pieces around attention), each
 recording keeps some memory per layer. Runtime: what CUDA modules, cuBLAS workspaces and the
-allocator keep outside the framework's counters; NCCL buffers by tensor-parallel size. The CUDA
+allocator keep outside the framework's counters; NCCL buffers by the server's GPUs. Of a pipeline,
+a stage has the graphs of its own layers, and only the last one samples. The CUDA
 context itself is outside the budget: the engine reads the free memory after creating it.
 """
 
@@ -36,6 +37,8 @@ def activation_peak_bytes(server: ServerFlags) -> int:
     """Bytes of the larger moment of the profiling run, on one GPU."""
     model, tokens = server.model, server.max_num_batched_tokens
     forward = forward_bytes(model, tokens, server.tensor_parallel_size)
+    if not server.stage.is_last:
+        return forward
     rows = min(server.max_num_seqs, tokens)
     hidden = tokens * model.hidden_size * model.dtype_bytes
     return max(forward, rows * model.vocab_size * SAMPLER_BYTES_PER_LOGIT + hidden)
@@ -67,9 +70,9 @@ def graph_bytes(server: ServerFlags) -> int:
     if server.enforce_eager:
         return 0
     sizes = capture_sizes(server.max_num_seqs, server.max_num_batched_tokens)
-    return len(sizes) * GRAPH_RECORDINGS * server.model.num_layers * GRAPH_BYTES_PER_LAYER
+    return len(sizes) * GRAPH_RECORDINGS * server.stage.num_layers * GRAPH_BYTES_PER_LAYER
 
 
-def nccl_bytes(tensor_parallel_size: int) -> int:
-    """Bytes of the communicators' buffers."""
-    return NCCL_BYTES.get(tensor_parallel_size, NCCL_BYTES[4])
+def nccl_bytes(num_gpus: int) -> int:
+    """Bytes of the communicators' buffers on one of so many GPUs."""
+    return NCCL_BYTES.get(num_gpus, NCCL_BYTES[4])

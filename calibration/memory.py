@@ -3,6 +3,8 @@
     requested = ceil(total * gpu_memory_utilization)
     KV pool   = requested - weights - activation peak - runtime - NCCL - CUDA graphs
 
+Of a pipeline every stage is planned; all use as many blocks as the one with the fewest
+(``stages``).
 ``total`` is what the framework sees. The CUDA context is not in ``requested``: the engine measures
 the free memory after creating it. The activation peak and the graphs follow from the shapes of the
 engine's profiling run (``footprint``), blocks from the engine's grouping rules (``kv_blocks``).
@@ -12,6 +14,7 @@ Source: vLLM ``v1/worker/gpu_worker.py``, ``utils/mem_utils.py``, V1 as of 2026.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from . import footprint
 from .engine_defaults import BLOCK_SIZE, GPU_MEMORY_UTILIZATION, batch_defaults
@@ -22,6 +25,7 @@ from .memory_budget import MemoryBudget, MemoryLine
 from .model_spec import ModelSpec
 from .server_flags import ServerFlags
 from .speculative import Speculation
+from .stages import stage_weight_bytes, stages_of
 
 __all__ = ["MemoryBudget", "MemoryLine", "plan_memory"]
 
@@ -45,16 +49,17 @@ def plan_memory(
     hybrid_kv_cache: bool | None = None,
     async_scheduling: bool = True,
     speculation: Speculation | None = None,
+    pipeline_parallel_size: int = 1,
 ) -> MemoryBudget:
-    """The budget of one GPU of a server with these flags.
+    """The budget of one GPU of a server with these flags; of a pipeline, of its fullest stage.
 
     Without ``max_model_len`` the model's own length is taken, cut to what the pool holds (a note
     says so); a length that is given must fit. Batch limits default to the engine's for this card.
     ``hybrid_kv_cache=None`` is the engine's choice: on, but off for chunked-local attention.
 
     Raises:
-        ValueError: a flag out of its range, weights or one request that do not fit, or a dtype or
-            tensor-parallel size that the model does not allow.
+        ValueError: a flag out of its range, weights or one request that do not fit, or a dtype,
+            tensor-parallel or pipeline-parallel size that the model does not allow.
     """
     tokens, seqs = batch_defaults(gpu)
     if hybrid_kv_cache is None:
@@ -75,8 +80,13 @@ def plan_memory(
         hybrid_kv_cache=hybrid_kv_cache,
         async_scheduling=async_scheduling,
         speculation=speculation,
+        pipeline_parallel_size=pipeline_parallel_size,
     )
-    return _plan(server)
+    alike: dict[tuple[int, bool, bool], int] = {}
+    for stage in stages_of(model, pipeline_parallel_size):
+        alike.setdefault((stage.num_layers, stage.is_first, stage.is_last), stage.index)
+    plans = [_plan(replace(server, stage_index=index)) for index in alike.values()]
+    return min(plans, key=lambda plan: (plan.num_gpu_blocks, -plan.block_bytes))
 
 
 def _plan(server: ServerFlags) -> MemoryBudget:
@@ -95,9 +105,9 @@ def _requested_bytes(server: ServerFlags) -> int:
 
 def _fixed_lines(server: ServerFlags) -> tuple[MemoryLine, ...]:
     """Everything but the pool and what lies outside the requested memory."""
-    weights = server.model.weight_bytes_per_gpu(server.tensor_parallel_size)
+    weights = stage_weight_bytes(server.model, server.stage, server.tensor_parallel_size)
     activation = footprint.activation_peak_bytes(server)
-    nccl = footprint.nccl_bytes(server.tensor_parallel_size)
+    nccl = footprint.nccl_bytes(server.num_gpus)
     graphs = footprint.graph_bytes(server)
     runtime_low, runtime_high = footprint.RUNTIME_RANGE_BYTES
     return (
@@ -145,11 +155,12 @@ def _available_bytes(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> int:
 
 def _does_not_fit(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> str:
     requested, weights = _requested_bytes(server), lines[0].bytes
+    whose = "Model weights" if server.stage.num_stages == 1 else f"Weights of {server.stage}"
     if weights >= requested:
-        what = f"Model weights of {weights / GIB:.1f} GiB do"
+        what = f"{whose} of {weights / GIB:.1f} GiB do"
     else:
         rest = (sum(line.bytes for line in lines) - weights) / GIB
-        what = f"Model weights of {weights / GIB:.1f} GiB and {rest:.1f} GiB of activations do"
+        what = f"{whose} of {weights / GIB:.1f} GiB and {rest:.1f} GiB of activations do"
     return (
         f"{what} not fit the {requested / GIB:.1f} GiB that gpu_memory_utilization"
         f"(={server.gpu_memory_utilization}) of {server.gpu.name} allows; {_advice(server, lines)}."
@@ -163,11 +174,12 @@ def _advice(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> str:
     options = []
     size = 2 * server.tensor_parallel_size
     while size <= LARGEST_TENSOR_PARALLEL and server.model.num_heads % size == 0:
-        if server.model.weight_bytes_per_gpu(size) + footprint.nccl_bytes(size) < room:
+        held = stage_weight_bytes(server.model, server.stage, size)
+        if held + footprint.nccl_bytes(size) < room:
             options.append(f"tensor_parallel_size >= {size}")
             break
         size *= 2
-    if server.model.num_parameters / server.tensor_parallel_size < min(room, lines[0].bytes):
+    if server.model.num_parameters / server.num_gpus < min(room, lines[0].bytes):
         options.append("fp8 weights")
     return " or ".join(options) + " would" if options else "a larger GPU would"
 
@@ -189,6 +201,7 @@ def _fitted_blocks(server: ServerFlags, available: int) -> BlockPlan:
             max_in_flight_tokens=server.max_in_flight_tokens,
             hybrid_kv_cache=server.hybrid_kv_cache,
             num_gpu_blocks_override=server.num_gpu_blocks_override,
+            stage=server.stage,
         )
 
     if server.max_model_len is not None:
@@ -253,6 +266,8 @@ def _notes(
     server: ServerFlags, lines: tuple[MemoryLine, ...], available: int, blocks: BlockPlan
 ) -> tuple[str, ...]:
     notes = []
+    if server.pipeline_parallel_size > 1:
+        notes.append(f"The pool is that of {server.stage}, which holds the fewest blocks.")
     own, length = server.model.max_position_embeddings, blocks.max_model_len
     if server.max_model_len is None and length < own:
         notes.append(

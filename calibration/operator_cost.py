@@ -114,6 +114,10 @@ class OperatorCost(StepCost):
             source=f"{self.band.source}; {wider:.1%} wider by the distance to measured shapes",
         )
 
+    def head_ns(self, rows: int) -> float:
+        """LM head and sampling for so many rows of logits: of a pipeline, the last stage's."""
+        return sum(operator.ns(rows).ns for operator in self.operators.by_rows)
+
     def outside(self, *, num_seqs: int, num_tokens: int, longest_context: int) -> tuple[str, ...]:
         """Terms that no measured shape surrounds, at the largest shapes of a deployment."""
         decodes = Batch(num_seqs, num_seqs * longest_context)
