@@ -16,11 +16,12 @@ its LM head and sampling, L layers, l_s of them in stage s:
                   max over s of sum over i of t(s, i))         all batches through one stage
 
 That is the cycle time of a flow line in which the P jobs return to the start: no batch comes round
-faster than through all stages, no stage serves the batches faster than one after another. With
-fewer requests than stages the first line decides, and a stage idles for the rest of the round: the
-bubble. So it does with one long chunk, behind which the other batches queue. With enough decodes
-the second decides: P times the time of the slowest stage. A transfer is hidden behind other
-batches' work but for one a batch, the receiving stage's.
+faster than through all stages, no stage serves the batches faster than one after another (the tests
+run such a line; it is exact where the stages are alike). With fewer requests than stages the first
+line decides, and a stage idles for the rest of the round: the bubble. So it does with one long
+chunk, behind which the other batches queue. With enough decodes the second decides: P times the
+time of the slowest stage. A transfer is hidden behind other batches' work but for one a batch, the
+receiving stage's.
 
 Terms are those of the mean stage, that is of all batches divided by P: its work, the transfers into
 it, and the bubble, in which it has nothing to do (uneven stages and batches, too few of them, or
@@ -45,10 +46,11 @@ from .efficiency import LINK_USE
 from .engine_defaults import batch_defaults
 from .gpus import GPUSpec
 from .host import host_ns
+from .in_flight import split, with_chunks
 from .model_spec import ModelSpec
 from .operator_cost import OperatorCost
 from .stages import Stage, stages_of
-from .step_cost import NS_PER_S, Band, Batch, Line, StepCost
+from .step_cost import NS_PER_S, Band, Batch, Line, StepCost, highest
 from .terms import Term
 
 P2P_LATENCY_S = 10e-6
@@ -193,7 +195,7 @@ class PipelinedCost(StepCost):
         if not batch.chunks:
             return tuple(parts)
         empty = [Batch()] * (self.pipeline_parallel_size - len(parts))
-        filled = _with_chunks([*parts, *empty], batch, self.max_num_batched_tokens)
+        filled = with_chunks([*parts, *empty], batch, self.max_num_batched_tokens)
         return tuple(part for part in filled if part.num_tokens)
 
     def _part(self, batch: Batch, share: _Share) -> Batch:
@@ -210,7 +212,7 @@ class PipelinedCost(StepCost):
         known = self._shares.get(key)
         if known is None:
             sizes: dict[tuple[int, int, bool], int] = {}
-            for size in _split(*key, self.pipeline_parallel_size):
+            for size in split(*key, self.pipeline_parallel_size):
                 sizes[size] = sizes.get(size, 0) + 1
             known = tuple(
                 _Share(
@@ -263,7 +265,7 @@ class PipelinedCost(StepCost):
         together = [batch.number for batch in timed]
         ways = [_added(through, lines) for lines in table]
         ways += [_added(together, lines) for lines in zip(*table, strict=True)]
-        return _highest(ways)
+        return highest(ways)
 
     def _transfer_ns(self, tokens: int) -> float:
         """From one stage to the next; each GPU of the stage sends its part, or gathers the rest."""
@@ -311,35 +313,6 @@ def _kinds(stages: Iterable[Stage]) -> tuple[_Kind, ...]:
     return tuple(_Kind(number, *kind) for kind, number in found.items())
 
 
-def _split(decodes: int, padding: int, longest: bool, stages: int) -> list[tuple[int, int, bool]]:
-    """``(decodes, padding, has the longest)`` of each batch in flight: rows evenly."""
-    number = max(1, min(stages, decodes + padding))
-    each, more = divmod(decodes, number)
-    rows, more_rows = divmod(decodes + padding, number)
-    sizes = []
-    for i in range(number):
-        own = each + (i < more)
-        sizes.append((own, rows + (i < more_rows) - own, longest and i == 0))
-    return sizes
-
-
-def _with_chunks(parts: list[Batch], batch: Batch, most_tokens: int) -> list[Batch]:
-    """Chunks go into the first batch with room, the rest of a chunk into the next."""
-    most = max(most_tokens, -(-batch.num_tokens // len(parts)))
-    index = 0
-    for chunk in batch.chunks:
-        new, past = chunk
-        while new:
-            part = parts[index]
-            now = min(new, most - part.num_tokens) if index + 1 < len(parts) else new
-            if now > 0:
-                parts[index] = part._replace(chunks=(*part.chunks, (now, past)))
-                new, past = new - now, past + now
-            if new:
-                index += 1
-    return parts
-
-
 def _at_stage(batch: _Timed, kind: _Kind) -> Line:
     """Of one batch, at one stage: its share of the whole, or the host."""
     whole, floor = batch.whole, batch.floor_ns
@@ -351,7 +324,7 @@ def _at_stage(batch: _Timed, kind: _Kind) -> Line:
     line = Line(first, whole.slope_ns * kind.share, whole.num_steps)
     if first >= floor and line.slope_ns >= 0:
         return line
-    return _highest([line, Line(floor, 0.0, whole.num_steps)])
+    return highest([line, Line(floor, 0.0, whole.num_steps)])
 
 
 def _added(numbers: Sequence[int], lines: Sequence[Line]) -> Line:
@@ -361,17 +334,6 @@ def _added(numbers: Sequence[int], lines: Sequence[Line]) -> Line:
         first += number * line.first_ns
         slope += number * line.slope_ns
     return Line(first, slope, min([line.num_steps for line in lines]))
-
-
-def _highest(lines: list[Line]) -> Line:
-    """The highest line, until another one passes it or any bends."""
-    top = max(lines, key=lambda line: (line.first_ns, line.slope_ns))
-    steps = min(line.num_steps for line in lines)
-    for line in lines:
-        faster = line.slope_ns - top.slope_ns
-        if faster > 0:
-            steps = min(steps, int((top.first_ns - line.first_ns) / faster) + 1)
-    return Line(top.first_ns, top.slope_ns, int(steps))
 
 
 def _both(a: Term, b: Term) -> Term:

@@ -147,6 +147,42 @@ def test_a_chunk_holds_up_the_batches_behind_it(source: str) -> None:
     assert cost(4, source).step_ns(batch) == pytest.approx(expected, rel=1e-12)
 
 
+def cycle_ns(times: list[list[float]], rounds: int = 200) -> float:
+    """Of a line in which batch i takes ``times[i][s]`` at stage s, first come first served."""
+    free = [0.0] * len(times[0])  # when a stage has done with the batch before
+    back = [0.0] * len(times)  # when a batch has passed the last stage
+    moments = []
+    for _ in range(rounds):
+        for i, stages in enumerate(times):
+            now = back[i]
+            for s, time in enumerate(stages):
+                now = free[s] = max(now, free[s]) + time
+            back[i] = now
+        moments.append(now)
+    return (moments[-1] - moments[rounds // 2 - 1]) / (rounds - rounds // 2)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [decodes(1), decodes(3), decodes(4), decodes(10), decodes(250), Batch(32, 64_000, ((900, 0),))],
+    ids=["one", "three", "four", "ten", "many", "chunk"],
+)
+@pytest.mark.parametrize("stages", [2, 4, 7])
+def test_a_round_is_the_cycle_of_a_line(stages: int, batch: Batch) -> None:
+    """Stage by stage, batch by batch; the head on the last stage is all that sets them apart."""
+    whole, made = cost(1), pipelined(stages)
+    assert isinstance(whole, OperatorCost)
+    layers = made.describe()["pipeline_layers"]
+    assert isinstance(layers, list)
+    times = []
+    for part in made.batches(batch):
+        head = whole.head_ns(part.num_decodes + len(part.chunks))
+        one = [(whole.step_ns(part) - head) * held / 80 for held in layers]
+        one[-1] += head
+        times.append([one[0], *(ns + transfer_ns(part.num_tokens) for ns in one[1:])])
+    assert made.step_ns(batch) == pytest.approx(cycle_ns(times), rel=0.01)
+
+
 def test_chunks_for_all_stages_pass_in_a_row() -> None:
     """Four full batches take little more than one, which leaves three stages idle."""
     one, four = (Batch(chunks=((n * TOKENS, 0),)) for n in (1, 4))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,6 +13,7 @@ from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.models import load_model
 from kvsim.sim.deployment import Deployment
 from kvsim.sim.job import simulate_server
+from kvsim.sim.plan import Candidate
 from kvsim.sim.serve_command import serve_command
 from kvsim.sim.server import Server, resolve
 from kvsim.traces.trace import Trace
@@ -66,6 +71,18 @@ def test_what_the_reader_is_told() -> None:
     assert "The pool is that of stage 4 of 4" in made.notes[1]
     assert "--pipeline-parallel-size 4" in serve_command(made)
     assert "pipeline" not in serve_command(server(1))
+
+
+def test_all_its_gpus_are_paid() -> None:
+    """8 GPUs at 1 USD an hour, 1,000 tokens a second: 8 / 3.6 USD a million."""
+    made = server(4)
+    priced = replace(made, gpu=replace(made.gpu, price_usd_per_hour=1.0))
+    backlog: Any = SimpleNamespace(output_tokens_per_s=1000.0)
+    unused: Any = None
+    one = Candidate(
+        server=priced, summary=unused, result=unused, backlog=backlog, memory_backlog=None
+    )
+    assert one.usd_per_million_output_tokens == pytest.approx(8 / 3.6)
 
 
 def test_limits_of_a_round() -> None:
