@@ -248,6 +248,9 @@ def memory_options(
     tensor_parallel_size: Annotated[
         int, _option(_SERVER, "GPUs per replica.", "--tensor-parallel-size")
     ] = 1,
+    pipeline_parallel_size: Annotated[
+        int, _option(_SERVER, "Stages that the layers are divided over; times the GPUs.")
+    ] = 1,
     max_model_len: Annotated[
         int | None, _option(_SERVER, "Longest prompt + output, tokens.")
     ] = None,

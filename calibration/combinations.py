@@ -19,6 +19,7 @@ from .models import load_model
 from .need import Holder, Need, holders, need_of, smallest_holder
 from .quantized import quantized
 from .speculative import read_speculation
+from .stages import stage_weight_bytes, stages_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,7 @@ class Combination:
     kv_cache_dtype: str
     """As asked for: ``auto`` stays."""
     tensor_parallel_size: int
+    pipeline_parallel_size: int
     max_model_len: int
     """The flag, else the model's own length: not cut to the pool."""
     length_source: str
@@ -63,6 +65,18 @@ class Combination:
     reason: str = ""
     """The same in a few words."""
     answers: tuple[Answer, ...] = ()
+
+    @property
+    def num_gpus(self) -> int:
+        """Of one server."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @property
+    def weight_bytes(self) -> int:
+        """On one GPU: of the stage that decides the pool; without a pool, of the heaviest."""
+        if self.budget is not None:
+            return self.budget.lines[0].bytes
+        return _heaviest(self.model, self.tensor_parallel_size, self.pipeline_parallel_size)
 
     @property
     def longest_tokens(self) -> int:
@@ -95,8 +109,8 @@ def load_combinations(
         speculative_config: vLLM's JSON of a drafter.
 
     Raises:
-        ValueError: an unknown name, a size that is not positive, or no combination that fits (the
-            sentence is the first one's).
+        ValueError: an unknown name, a size that is not positive, more stages than layers, or no
+            combination that fits (the sentence is the first one's).
     """
     dtypes, sizes = flags["kv_cache_dtype"], flags["tensor_parallel_size"]
     for dtype in dtypes:
@@ -104,7 +118,10 @@ def load_combinations(
     for size in sizes:
         if size <= 0:
             raise ValueError(f"tensor_parallel_size(={size}) must be > 0.")
+    stages = flags.get("pipeline_parallel_size", 1)
     models = [_model(name, hardware) for name in hardware["model"]]
+    for model in models:
+        stages_of(model, stages)
     drafters = {model.name: read_speculation(speculative_config, model) for model in models}
     gpus = [load_gpu(name, price_usd_per_hour=hardware["price"]) for name in hardware["gpu"]]
     found = tuple(
@@ -145,6 +162,7 @@ def _combination(
         gpu=gpu,
         kv_cache_dtype=flags["kv_cache_dtype"],
         tensor_parallel_size=flags["tensor_parallel_size"],
+        pipeline_parallel_size=flags.get("pipeline_parallel_size", 1),
         max_model_len=length,
         length_source="model" if given is None else "max_model_len",
         budget=budget,
@@ -162,6 +180,11 @@ def _combination(
     )
 
 
+def _heaviest(model: ModelSpec, tensor_parallel_size: int, pipeline_parallel_size: int) -> int:
+    stages = stages_of(model, pipeline_parallel_size)
+    return max(stage_weight_bytes(model, stage, tensor_parallel_size) for stage in stages)
+
+
 def _reason(model: ModelSpec, gpu: GPUSpec, flags: Mapping[str, Any]) -> str:
     size = flags["tensor_parallel_size"]
     share = flags.get("gpu_memory_utilization")
@@ -169,7 +192,8 @@ def _reason(model: ModelSpec, gpu: GPUSpec, flags: Mapping[str, Any]) -> str:
         share = load_engine(flags.get("engine") or LATEST).gpu_memory_utilization
     if model.num_heads % size:
         return "TP does not divide the heads"
-    if model.weight_bytes_per_gpu(size) >= gpu.total_memory_bytes * share:
+    heaviest = _heaviest(model, size, flags.get("pipeline_parallel_size", 1))
+    if heaviest >= gpu.total_memory_bytes * share:
         return "weights do not fit"
     try:
         plan_memory(model=model, gpu=gpu, **{**flags, "max_model_len": None})

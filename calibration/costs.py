@@ -14,6 +14,7 @@ from .datasheet import DatasheetCost
 from .gpus import GPUSpec
 from .model_spec import ModelSpec
 from .names import unknown_name
+from .pipeline import pipelined
 from .step_cost import StepCost
 
 
@@ -78,8 +79,12 @@ def step_cost(
     max_num_seqs: int | None = None,
     enforce_eager: bool = False,
     async_scheduling: bool = True,
+    pipeline_parallel_size: int = 1,
+    max_num_batched_tokens: int | None = None,
 ) -> StepCost:
     """The source that ``spec`` names, for this deployment.
+
+    A pipeline's batches have ``max_num_batched_tokens`` each, by default the engine's for the card.
 
     Raises:
         ValueError: unknown source (the known ones are listed) or wrong arguments.
@@ -87,7 +92,7 @@ def step_cost(
     name, _, arguments = spec.partition(":")
     if name not in SOURCES:
         raise unknown_name(spec, SOURCES, field="step_cost")
-    return SOURCES[name](
+    whole = SOURCES[name](
         arguments,
         model=model,
         gpu=gpu,
@@ -96,4 +101,11 @@ def step_cost(
         max_num_seqs=max_num_seqs,
         enforce_eager=enforce_eager,
         async_scheduling=async_scheduling,
+    )
+    return pipelined(
+        whole,
+        model=model,
+        gpu=gpu,
+        pipeline_parallel_size=pipeline_parallel_size,
+        max_num_batched_tokens=max_num_batched_tokens,
     )

@@ -185,6 +185,10 @@ class DatasheetCost(StepCost):
         run = padded(batch.num_tokens, self.capture_sizes)
         return datasheet_terms(self.roofline, batch, run_tokens=run, step_ns=self.step_ns(batch))
 
+    def head_ns(self, rows: int) -> float:
+        """LM head and sampling for so many rows of logits: of a pipeline, the last stage's."""
+        return self.roofline.head_ns(rows)
+
     def _base_ns(self, rows: int, tokens: int) -> float:
         """What does not depend on contexts; remembered, since batches repeat."""
         run = padded(tokens, self.capture_sizes)

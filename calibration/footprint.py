@@ -20,6 +20,8 @@ engine takes its first reading and are not in the budget; workspaces of the fuse
 CUDA graphs, as the engine estimates them: runner V1 0.2 GiB + 190 KiB per layer and graph, runner
 V2 374 KiB (Ampere, Ada) or 537 KiB per layer and whole-step graph; twice that in MLA layers.
 Sources: vLLM 0.19.0 and 0.33.0; constants settled on the logs of ``tests/calibration/startups``.
+Of a pipeline, a stage has the graphs of its own layers, the first one the embedding, and only the
+last one samples.
 """
 
 from __future__ import annotations
@@ -61,7 +63,8 @@ def steady_peak_bytes(server: ServerFlags) -> int:
     if not server.engine.keeps_expert_workspace:
         forward += _expert_buffers(server)
     encoder = 2 * tokens * model.hidden_size * model.dtype_bytes if model.multimodal else 0
-    return max(forward, sampler_bytes(server)) + encoder + CUBLAS_BYTES[is_wide(server)]
+    sampler = sampler_bytes(server) if server.stage.is_last else 0
+    return max(forward, sampler) + encoder + CUBLAS_BYTES[is_wide(server)]
 
 
 def sampler_bytes(server: ServerFlags) -> int:
@@ -91,7 +94,7 @@ def compile_bytes(server: ServerFlags) -> int:
 def embedding_copy_bytes(server: ServerFlags) -> int:
     """Bytes of one embedding table, where the compiler benchmarks it."""
     model = server.model
-    if server.tensor_parallel_size > 1 or model.multimodal:
+    if server.num_gpus > 1 or model.multimodal:
         return 0
     return model.vocab_size * model.hidden_size * model.dtype_bytes
 
@@ -163,7 +166,9 @@ def graph_bytes(server: ServerFlags) -> int:
         largest_tokens=large or MAX_CAPTURE_TOKENS,
     )
     whole_steps = sum(size <= server.max_num_seqs for size in sizes)
-    layers = sum(g.num_layers * (MLA_GRAPH_FACTOR if g.kind == "mla" else 1) for g in model.layers)
+    layers = server.stage.part(
+        sum(g.num_layers * (MLA_GRAPH_FACTOR if g.kind == "mla" else 1) for g in model.layers)
+    )
     if engine.model_runner == 1:
         graphs = len(sizes) + whole_steps
         return V1_GRAPH_POOL_BYTES + graphs * layers * V1_GRAPH_BYTES_PER_LAYER
@@ -174,7 +179,7 @@ def collective_bytes(server: ServerFlags) -> int:
     """Bytes of the communication buffers that the engine counts."""
     size = server.tensor_parallel_size
     if not server.engine.fuses_all_reduce:
-        return NCCL_BYTES.get(size, NCCL_BYTES[4])
+        return NCCL_BYTES.get(server.num_gpus, NCCL_BYTES[4])
     fuses = server.gpu.generation in FUSING_GENERATIONS
     return ALL_REDUCE_BYTES.get(size, ALL_REDUCE_BYTES[4]) if fuses else 0
 

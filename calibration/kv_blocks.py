@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from .kv_groups import KVGroup, LayerCache, group_layers
+from .stages import Stage
 
 __all__ = ["BlockPlan", "KVGroup", "LayerCache", "group_layers", "plan_blocks"]
 
@@ -88,15 +89,19 @@ def plan_blocks(
     max_in_flight_tokens: int,
     hybrid_kv_cache: bool = True,
     num_gpu_blocks_override: int | None = None,
+    stage: Stage | None = None,
 ) -> BlockPlan:
     """Blocks of a pool of so many bytes (of the smallest pool, where every rank has its own).
 
-    ``max_model_len`` of -1 searches the largest that fits.
+    ``max_model_len`` of -1 searches the largest that fits. ``layers`` are the whole model's: groups
+    are made over all stages of a pipeline, a ``stage`` then holds its part of each.
 
     Raises:
         ValueError: the pool does not hold one request of ``max_model_len`` beside the null block.
     """
     groups = group_layers(layers, hybrid_kv_cache=hybrid_kv_cache)
+    if stage is not None:
+        groups = tuple(group.on_stage(stage) for group in groups)
     block = bytes_per_block(groups)
     ranks = [available_bytes] if isinstance(available_bytes, int) else list(available_bytes)
     num_blocks = min(ranks) // block

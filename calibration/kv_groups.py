@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from .model_spec import KVLayers
+from .stages import Stage
 
 WINDOW_KINDS = ("sliding_window", "chunked_local")
 FULL_KINDS = ("full", "mla")
@@ -51,6 +52,12 @@ class KVGroup:
     """Of one block over all layers of the group."""
     window_tokens: int | None = None
     num_states: int = 1
+
+    def on_stage(self, stage: Stage) -> KVGroup:
+        """The group as one stage of a pipeline holds it: its tables are the same everywhere."""
+        held = stage.part(self.num_layers)
+        size = -(-self.page_bytes * held // self.num_layers)
+        return replace(self, num_layers=held, page_bytes=size)
 
     def blocks_of(self, tokens: int, max_in_flight_tokens: int) -> int:
         """Blocks of one request at its largest; a window group also holds what is in flight."""

@@ -3,6 +3,8 @@
     requested = ceil(total * gpu_memory_utilization)
     KV pool   = requested - weights - activation peak - runtime - collectives [- CUDA graphs]
 
+Of a pipeline every stage is planned; all use as many blocks as the one with the fewest
+(``stages``).
 ``total`` is what the framework sees. The CUDA context is not in ``requested``: the engine measures
 the free memory after creating it. The other terms follow from the shapes of the engine's profiling
 run (``footprint``), which of them count from its version (``engines``), blocks from its grouping
@@ -26,6 +28,7 @@ from .model_spec import ModelSpec
 from .overhead import overhead_lines
 from .server_flags import ServerFlags
 from .speculative import Speculation
+from .stages import stage_weight_bytes, stages_of
 
 __all__ = ["MemoryBudget", "MemoryLine", "plan_memory"]
 
@@ -51,8 +54,9 @@ def plan_memory(
     hybrid_kv_cache: bool | None = None,
     async_scheduling: bool = True,
     speculation: Speculation | None = None,
+    pipeline_parallel_size: int = 1,
 ) -> MemoryBudget:
-    """The budget of one GPU of a server with these flags.
+    """The budget of one GPU of a server with these flags; of a pipeline, of its fullest stage.
 
     Without ``max_model_len`` the model's own length is taken, cut to what the pool holds (a note
     says so); a length that is given must fit. Utilisation and batch limits default to those of the
@@ -62,7 +66,8 @@ def plan_memory(
 
     Raises:
         ValueError: an unknown engine, a flag out of its range, weights or one request that do not
-            fit, or a dtype or tensor-parallel size that the model does not allow.
+            fit, or a dtype, tensor-parallel or pipeline-parallel size that the model does not
+            allow.
     """
     version = load_engine(engine)
     tokens, seqs = batch_defaults(gpu, engine=version)
@@ -88,8 +93,13 @@ def plan_memory(
         hybrid_kv_cache=hybrid_kv_cache,
         async_scheduling=async_scheduling,
         speculation=speculation,
+        pipeline_parallel_size=pipeline_parallel_size,
     )
-    return _plan(server)
+    alike: dict[tuple[int, bool, bool], int] = {}
+    for stage in stages_of(model, pipeline_parallel_size):
+        alike.setdefault((stage.num_layers, stage.is_first, stage.is_last), stage.index)
+    plans = [_plan(replace(server, stage_index=index)) for index in alike.values()]
+    return min(plans, key=lambda plan: (plan.num_gpu_blocks, -plan.block_bytes))
 
 
 def _plan(server: ServerFlags) -> MemoryBudget:
@@ -109,7 +119,8 @@ def _requested_bytes(server: ServerFlags) -> int:
 def _fixed_lines(server: ServerFlags) -> tuple[MemoryLine, ...]:
     """Everything but the pool and what lies outside the requested memory."""
     size = server.tensor_parallel_size
-    weights = server.model.resident_bytes_per_gpu(size) + lost_bytes(server.model, size)
+    weights = stage_weight_bytes(server.model, server.stage, size)
+    weights += server.stage.part(lost_bytes(server.model, size))
     line = scaled_line("weights", weights, f"computed from {server.model.source}", 1.0, 1.02)
     lines = (line, *_draft_lines(server))
     pinned = server.non_kv_memory_bytes
@@ -143,11 +154,12 @@ def _counted(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> list[MemoryL
 
 def _does_not_fit(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> str:
     requested, weights = _requested_bytes(server), lines[0].bytes
+    whose = "Model weights" if server.stage.num_stages == 1 else f"Weights of {server.stage}"
     if weights >= requested:
-        what = f"Model weights of {weights / GIB:.1f} GiB do"
+        what = f"{whose} of {weights / GIB:.1f} GiB do"
     else:
         rest = (sum(line.bytes for line in lines) - weights) / GIB
-        what = f"Model weights of {weights / GIB:.1f} GiB and {rest:.1f} GiB of activations do"
+        what = f"{whose} of {weights / GIB:.1f} GiB and {rest:.1f} GiB of activations do"
     return (
         f"{what} not fit the {requested / GIB:.1f} GiB that gpu_memory_utilization"
         f"(={server.gpu_memory_utilization}) of {server.gpu.name} allows; {_advice(server, lines)}."
@@ -161,11 +173,12 @@ def _advice(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> str:
     options = []
     size = 2 * server.tensor_parallel_size
     while size <= LARGEST_TENSOR_PARALLEL and server.model.num_heads % size == 0:
-        if server.model.resident_bytes_per_gpu(size) + _more_collectives(server, size) < room:
+        held = stage_weight_bytes(server.model, server.stage, size)
+        if held + _more_collectives(server, size) < room:
             options.append(f"tensor_parallel_size >= {size}")
             break
         size *= 2
-    if server.model.num_parameters / server.tensor_parallel_size < min(room, lines[0].bytes):
+    if server.model.num_parameters / server.num_gpus < min(room, lines[0].bytes):
         options.append("fp8 weights")
     return " or ".join(options) + " would" if options else "a larger GPU would"
 
@@ -193,6 +206,7 @@ def _fitted_blocks(server: ServerFlags, available: int) -> BlockPlan:
             max_in_flight_tokens=server.max_in_flight_tokens,
             hybrid_kv_cache=server.hybrid_kv_cache,
             num_gpu_blocks_override=server.num_gpu_blocks_override,
+            stage=server.stage,
         )
 
     if server.max_model_len is not None:
@@ -258,6 +272,8 @@ def _notes(
     server: ServerFlags, lines: tuple[MemoryLine, ...], available: int, blocks: BlockPlan
 ) -> tuple[str, ...]:
     notes = []
+    if server.pipeline_parallel_size > 1:
+        notes.append(f"The pool is that of {server.stage}, which holds the fewest blocks.")
     own, length = server.model.max_position_embeddings, blocks.max_model_len
     if server.max_model_len is None and length < own:
         notes.append(

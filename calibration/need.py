@@ -27,8 +27,13 @@ CUDA_CONTEXT_BYTES = 512 << 20
 """Assumed: what a process keeps on the GPU before it asks for anything."""
 NODE_GPUS = 8
 """GPUs of one machine: the search over the catalogue goes no further."""
-PINNED = ("num_gpu_blocks_override", "kv_cache_memory_bytes", "non_kv_memory_bytes")
-"""Flags that give memory of one GPU: a search over GPUs leaves them out."""
+PINNED = (
+    "num_gpu_blocks_override",
+    "kv_cache_memory_bytes",
+    "non_kv_memory_bytes",
+    "pipeline_parallel_size",
+)
+"""Flags that give memory of one GPU, or the stages: a search over GPUs leaves them out."""
 OUTSIDE = ("kv_cache", "outside")
 
 

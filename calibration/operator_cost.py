@@ -27,7 +27,7 @@ from .gpus import GPUSpec
 from .host import EAGER_LAUNCH_S, GAP_S, HOST_SOURCE, PIECEWISE_LAUNCH_S, host_ns
 from .model_spec import ModelSpec
 from .operators import Attention, Operator, Operators
-from .step_cost import NS_PER_S, UNBOUNDED, Band, Batch, Line, StepCost
+from .step_cost import NS_PER_S, UNBOUNDED, Band, Batch, Line, StepCost, highest
 from .terms import Term, bound_of
 
 PER_OCTAVE = 0.05
@@ -92,15 +92,7 @@ class OperatorCost(StepCost):
 
     def decode_line(self, batch: Batch) -> Line:
         """The highest of a few lines, until another one passes it or a knot is reached."""
-        lines = self._decode_lines(batch)
-        top = max(lines, key=lambda line: (line.first_ns, line.slope_ns))
-        steps = top.num_steps
-        for line in lines:
-            steps = min(steps, line.num_steps)
-            faster = line.slope_ns - top.slope_ns
-            if faster > 0:
-                steps = min(steps, int((top.first_ns - line.first_ns) / faster) + 1)
-        return Line(top.first_ns, top.slope_ns, steps)
+        return highest(self._decode_lines(batch))
 
     def terms(self, batch: Batch) -> tuple[Term, ...]:
         """Where the time of one step goes, largest first; the terms sum to :meth:`step_ns`."""
@@ -120,6 +112,10 @@ class OperatorCost(StepCost):
             high=self.band.high * (1.0 + wider),
             source=f"{self.band.source}; {wider:.1%} wider by the distance to measured shapes",
         )
+
+    def head_ns(self, rows: int) -> float:
+        """LM head and sampling for so many rows of logits: of a pipeline, the last stage's."""
+        return sum(operator.ns(rows).ns for operator in self.operators.by_rows)
 
     def outside(
         self, *, num_seqs: int, num_tokens: int, context_tokens: int, longest_context: int

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .engines import EngineVersion
 from .gpus import GPUSpec
 from .model_spec import KVLayers, ModelSpec, bytes_per_token
 from .speculative import Speculation
+from .stages import Stage, stages_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,9 @@ class ServerFlags:
     hybrid_kv_cache: bool
     async_scheduling: bool
     speculation: Speculation | None = None
+    pipeline_parallel_size: int = 1
+    stage_index: int = 0
+    """Whose GPU is planned."""
 
     def __post_init__(self) -> None:
         if self.model.draft_method is not None:
@@ -46,6 +50,12 @@ class ServerFlags:
         self.model.check_tensor_parallel(self.tensor_parallel_size)
         if self.speculation is not None:
             self.speculation.check_tensor_parallel(self.tensor_parallel_size)
+        stages_of(self.model, self.pipeline_parallel_size)
+        if self.speculation is not None and self.pipeline_parallel_size > 1:
+            raise ValueError(
+                f"pipeline_parallel_size(={self.pipeline_parallel_size}) with a speculative_config "
+                "is not planned: on which stage the drafter lies is not known."
+            )
         for name in ("block_size", "max_num_seqs", "max_num_batched_tokens"):
             _check_positive(name, getattr(self, name))
         for name in ("max_model_len", "num_gpu_blocks_override", "kv_cache_memory_bytes"):
@@ -72,12 +82,26 @@ class ServerFlags:
     @property
     def kv_bytes_per_token(self) -> int:
         """KV bytes of one token on one GPU, the drafter's included."""
-        return bytes_per_token(self.kv_layers, self.kv_cache_dtype, self.tensor_parallel_size)
+        held = (replace(g, num_layers=self.stage.part(g.num_layers)) for g in self.kv_layers)
+        return bytes_per_token(held, self.kv_cache_dtype, self.tensor_parallel_size)
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that is planned: the whole model without a pipeline."""
+        return stages_of(self.model, self.pipeline_parallel_size)[self.stage_index]
+
+    @property
+    def num_gpus(self) -> int:
+        """Of one server."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
 
     @property
     def max_in_flight_tokens(self) -> int:
-        """Tokens scheduled and not yet processed: two batches under asynchronous scheduling."""
-        return self.max_num_batched_tokens * (2 if self.async_scheduling else 1)
+        """Tokens scheduled and not yet processed.
+
+        A batch in every stage, and one more under asynchronous scheduling.
+        """
+        return self.max_num_batched_tokens * (self.pipeline_parallel_size + self.async_scheduling)
 
 
 def _check_positive(name: str, value: int) -> None:

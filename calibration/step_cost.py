@@ -13,6 +13,7 @@ clock, so that a source with whole-number coefficients is followed without round
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -55,6 +56,17 @@ class Line(NamedTuple):
 
 
 UNBOUNDED = 1 << 62
+
+
+def highest(lines: Sequence[Line]) -> Line:
+    """The highest line, until another one passes it or any bends."""
+    top = max(lines, key=lambda line: (line.first_ns, line.slope_ns))
+    steps = min(line.num_steps for line in lines)
+    for line in lines:
+        faster = line.slope_ns - top.slope_ns
+        if faster > 0:
+            steps = min(steps, int((top.first_ns - line.first_ns) / faster) + 1)
+    return Line(top.first_ns, top.slope_ns, int(steps))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

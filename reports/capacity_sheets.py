@@ -63,7 +63,7 @@ def comparison_sheet(found: Sequence[Combination]) -> Sheet:
 
 
 def _fit_cells(one: Combination) -> tuple[str, ...]:
-    weights = _gib(one.model.weight_bytes_per_gpu(one.tensor_parallel_size))
+    weights = _gib(one.weight_bytes)
     if one.budget is None:
         return (weights, *[words.NONE] * 4, one.reason)
     return (
@@ -164,7 +164,7 @@ def utilization(need: Need) -> str:
 def demand_facts(one: Combination, need: Need, answer: Answer) -> dict[str, str]:
     """One demand on one combination, name to printed value."""
     assert one.budget is not None, "a need has a budget"
-    per = " per GPU" if one.tensor_parallel_size > 1 else ""
+    per = " per GPU" if one.num_gpus > 1 else ""
     pool, seats = words.gib(one.budget.kv_cache_bytes), one.budget.max_num_seqs
     return {
         f"KV of one request{per}": _request(need, one.budget.block_bytes),
@@ -175,7 +175,7 @@ def demand_facts(one: Combination, need: Need, answer: Answer) -> dict[str, str]
         "gpu_memory_utilization": _share(need, one.budget.gpu_memory_utilization),
         "fits": f"{verdict(need)}; the pool holds {words.count(need.num_held)} at once, "
         f"max_num_seqs {words.count(seats)}",
-        "servers like this": _replicas(need, one.tensor_parallel_size),
+        "servers like this": _replicas(need, one.num_gpus),
         f"one server of {one.gpu.name}": _smallest(answer.here),
         **_elsewhere(answer.elsewhere),
     }

@@ -48,6 +48,7 @@ def _json(one: Combination, lengths: Sequence[int]) -> dict[str, Any]:
         "model": one.model.name,
         "gpu": one.gpu.name,
         "tensor_parallel_size": one.tensor_parallel_size,
+        "pipeline_parallel_size": one.pipeline_parallel_size,
         "kv_cache_dtype": one.kv_cache_dtype,
         "refusal": one.refusal or None,
     }

@@ -104,6 +104,7 @@ def _configuration(plan: Plan) -> dict[str, str]:
         "model": plan.model.name,
         "GPU": plan.gpu.title,
         "tensor_parallel_size": str(flags.tensor_parallel_size),
+        "pipeline_parallel_size": str(flags.pipeline_parallel_size),
         "gpu_memory_utilization": f"{flags.gpu_memory_utilization:g}",
         "KV pool": f"{words.gib(budget.kv_cache_bytes)}, {words.count(budget.kv_cache_tokens)} "
         "tokens",

@@ -130,7 +130,7 @@ def _rejections(plan: Plan) -> list[str]:
 
 
 def _gpus(plan: Plan) -> str:
-    number = plan.chosen.server.deployment.tensor_parallel_size
+    number = plan.chosen.server.deployment.num_gpus
     return plan.gpu.title if number == 1 else f"{number} x {plan.gpu.title}"
 
 

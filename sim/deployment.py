@@ -39,6 +39,7 @@ class Deployment:
     gpu_memory_utilization: float = 0.92
     kv_cache_dtype: str = "auto"
     tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
     enable_prefix_caching: bool = False
     async_scheduling: bool = False
     enable_chunked_prefill: bool = True
@@ -64,7 +65,8 @@ class Deployment:
     """What becomes of a request that can never fit: ``reject`` at arrival, or ``stall`` as vLLM."""
 
     def __post_init__(self) -> None:
-        for name in ("max_model_len", "block_size", "tensor_parallel_size"):
+        sizes = ("tensor_parallel_size", "pipeline_parallel_size")
+        for name in ("max_model_len", "block_size", *sizes):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}(={getattr(self, name)}) must be > 0.")
         if self.block_size > self.max_model_len:
@@ -98,13 +100,18 @@ class Deployment:
 
     @property
     def limits(self) -> SchedulerLimits:
-        """The part that schedulers obey."""
+        """The part that schedulers obey.
+
+        One step of the simulation is one round of a pipeline: each of its batches in flight has a
+        token budget of its own (``calibration.pipeline``).
+        """
+        rounds = self.pipeline_parallel_size
         return SchedulerLimits(
             max_num_seqs=self.max_num_seqs,
-            max_num_batched_tokens=self.max_num_batched_tokens,
+            max_num_batched_tokens=rounds * self.max_num_batched_tokens,
             max_num_active_seqs=self.max_num_active_seqs,
             enable_chunked_prefill=self.enable_chunked_prefill,
-            long_prefill_token_threshold=self.long_prefill_token_threshold,
+            long_prefill_token_threshold=rounds * self.long_prefill_token_threshold,
             prefill_schedule_interval=self.prefill_schedule_interval,
             scheduling_policy=self.scheduling_policy,
         )
@@ -112,7 +119,12 @@ class Deployment:
     @property
     def max_in_flight_tokens(self) -> int:
         """Scheduled tokens that may not be processed yet."""
-        return self.max_num_batched_tokens * (2 if self.async_scheduling else 1)
+        return self.max_num_batched_tokens * (self.pipeline_parallel_size + self.async_scheduling)
+
+    @property
+    def num_gpus(self) -> int:
+        """Of one server."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
 
     @property
     def caching(self) -> str:

@@ -61,7 +61,7 @@ class Candidate:
         if price is None or self.backlog is None or not self.backlog.output_tokens_per_s:
             return None
         tokens_per_hour = self.backlog.output_tokens_per_s * 3600
-        return price * flags.tensor_parallel_size / tokens_per_hour * 1e6
+        return price * flags.num_gpus / tokens_per_hour * 1e6
 
     @property
     def bound_by(self) -> str:

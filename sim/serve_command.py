@@ -39,6 +39,7 @@ def _values(server: Server) -> list[str]:
     values = {
         "--quantization": (server.model.quantization, None),
         "--tensor-parallel-size": (flags.tensor_parallel_size, 1),
+        "--pipeline-parallel-size": (flags.pipeline_parallel_size, 1),
         "--kv-cache-dtype": (flags.kv_cache_dtype, "auto"),
         "--num-gpu-blocks-override": (server.num_gpu_blocks_override, None),
         "--kv-cache-memory-bytes": (server.kv_cache_memory_bytes, None),

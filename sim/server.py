@@ -47,9 +47,10 @@ class Server:
     def setting(self) -> str:
         """The server in one line."""
         flags = self.deployment
-        tensor = f", TP {flags.tensor_parallel_size}" if flags.tensor_parallel_size > 1 else ""
+        sizes = {"TP": flags.tensor_parallel_size, "PP": flags.pipeline_parallel_size}
+        parallel = "".join(f", {name} {size}" for name, size in sizes.items() if size > 1)
         return (
-            f"Server: {self.model.name} on {self.gpu.name}{tensor}, {flags.title}, "
+            f"Server: {self.model.name} on {self.gpu.name}{parallel}, {flags.title}, "
             f"{flags.scheduler} scheduler, {self.num_gpu_blocks} blocks of {flags.block_size}, "
             f"prefix caching {flags.caching}, asynchronous scheduling "
             f"{'on' if flags.async_scheduling else 'off'}, "
@@ -141,6 +142,7 @@ def resolve(
             enforce_eager=deployment.enforce_eager,
             hybrid_kv_cache=hybrid_kv_cache,
             async_scheduling=deployment.async_scheduling,
+            pipeline_parallel_size=deployment.pipeline_parallel_size,
         )
 
     if max_model_len is None:
@@ -159,8 +161,15 @@ def resolve(
         max_num_seqs=deployment.max_num_seqs,
         enforce_eager=deployment.enforce_eager,
         async_scheduling=deployment.async_scheduling,
+        pipeline_parallel_size=deployment.pipeline_parallel_size,
+        max_num_batched_tokens=deployment.max_num_batched_tokens,
     )
-    notes = (*_notes(model, deployment), *budget.notes, *_cost_notes(cost, deployment, budget))
+    notes = (
+        *_notes(model, deployment),
+        *_pipeline_notes(deployment),
+        *budget.notes,
+        *_cost_notes(cost, deployment, budget),
+    )
     return Server(
         model=model,
         gpu=gpu,
@@ -255,6 +264,15 @@ def _cost_notes(cost: StepCost, deployment: Deployment, budget: MemoryBudget) ->
     return (
         f"Step times of {', '.join(names)} are extrapolated or derived at the largest shapes of "
         "this server: no measured shape surrounds them (kvsim cost shows each term).",
+    )
+
+
+def _pipeline_notes(flags: Deployment) -> tuple[str, ...]:
+    if flags.pipeline_parallel_size == 1:
+        return ()
+    return (
+        f"Pipeline stages: the {flags.pipeline_parallel_size} batches in flight are folded into "
+        "one step, the running requests spread evenly over them.",
     )
 
 

@@ -19,6 +19,21 @@ WRONG = {
         ["plan", "--model", "phi-3-medium", "--tensor-parallel-size", "4"],
         "tensor_parallel_size(=4) must divide the 10 KV heads of phi-3-medium",
     ),
+    "no stages": (
+        ["memory", "--pipeline-parallel-size", "0"],
+        "pipeline_parallel_size(=0) must be > 0",
+    ),
+    "more stages than layers": (
+        ["simulate", *SMALL, "--pipeline-parallel-size", "33"],
+        "pipeline_parallel_size(=33) must be <= the 32 layers of llama-3.1-8b",
+    ),
+    "a drafter on stages": (
+        [
+            *("memory", "--pipeline-parallel-size", "2", "--speculative-config"),
+            '{"method": "ngram", "num_speculative_tokens": 3}',
+        ],
+        "pipeline_parallel_size(=2) with a speculative_config is not planned",
+    ),
     "unknown weight format": (
         ["simulate", *SMALL, "--quantization", "fp9"],
         "quantization(='fp9') is unknown; near: fp8",

@@ -201,8 +201,26 @@ class Scheduler(ABC):
                 context += request.known
             else:
                 chunks.append((tokens, request.computed - tokens))
-        longest = batch.longest_context_tokens if self.notes_longest and decodes else 0
+        longest = self._longest_context(step) if self.notes_longest and decodes else 0
         return Batch(decodes, context, tuple(chunks), self.padding_rows, longest)
+
+    def _longest_context(self, step: Step) -> int:
+        """Of the decodes that get a token, those that resume included."""
+        batch = self.batch
+        known = [
+            request.known
+            for request, tokens in step.chunks
+            if tokens == 1 and request.computed == request.known > request.prompt_tokens
+        ]
+        if step.held_back:
+            left_out = set(step.held_back)
+            known += [
+                request.known_at(batch.step)
+                for request in batch.requests
+                if request.decoding and request not in left_out
+            ]
+            return max(known, default=0)
+        return max([*known, batch.longest_context_tokens])
 
     def _in_bulk(self) -> bool:
         """Whether the decoding requests all come before the others and all get their token."""

@@ -138,7 +138,8 @@ def naive(
             else:
                 chunks.append((n, row.computed))
             row.computed += n
-        step_ns = cost.step_ns(Batch(len(contexts), sum(contexts), tuple(chunks)))
+        longest = max(contexts, default=0)
+        step_ns = cost.step_ns(Batch(len(contexts), sum(contexts), tuple(chunks), 0, longest))
         token_slot_ns += step_ns * sum(r.computed for r in running)
         held_slot_ns += step_ns * bs * (usable - free)
         now += step_ns
