@@ -86,7 +86,7 @@ def profile_cost(
                     label="attention",
                     count=model.num_layers,
                     decode=table,
-                    mixed=table.mixed,
+                    mixed=MixedTimes(table),
                     decode_source=source,
                     mixed_source=source,
                 ),
@@ -178,6 +178,33 @@ class AttentionTimes:
         new, (short, long) = self._prefill.axes[0][0], self._prefill.axes[1][-2:]
         more = self._prefill(new, long).value - self._prefill(new, short).value
         return float(more / (long - short))
+
+
+class MixedTimes:
+    """The same, as a step with chunks asks for it."""
+
+    def __init__(self, times: AttentionTimes) -> None:
+        self._times = times
+
+    def __call__(
+        self,
+        chunks: Chunks,
+        decodes: int = 0,
+        decode_context_tokens: float = 0.0,
+        longest_context_tokens: float = 0.0,
+    ) -> Estimate:
+        """One layer."""
+        return self._times.mixed(chunks, decodes, decode_context_tokens, longest_context_tokens)
+
+    def ns(
+        self,
+        chunks: Chunks,
+        decodes: int = 0,
+        decode_context_tokens: float = 0.0,
+        longest_context_tokens: float = 0.0,
+    ) -> float:
+        """The time alone."""
+        return self(chunks, decodes, decode_context_tokens, longest_context_tokens).ns
 
 
 def _operators(

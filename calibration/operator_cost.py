@@ -26,7 +26,7 @@ from .estimate import NOTHING, Estimate
 from .gpus import GPUSpec
 from .host import EAGER_LAUNCH_S, GAP_S, HOST_SOURCE, PIECEWISE_LAUNCH_S, host_ns
 from .model_spec import ModelSpec
-from .operators import Attention, Operator, Operators
+from .operators import Attention, Chunks, Operator, Operators
 from .step_cost import NS_PER_S, UNBOUNDED, Band, Batch, Line, StepCost, highest
 from .terms import Term, bound_of
 
@@ -92,7 +92,11 @@ class OperatorCost(StepCost):
 
     def decode_line(self, batch: Batch) -> Line:
         """The highest of a few lines, until another one passes it or a knot is reached."""
-        return highest(self._decode_lines(batch))
+        lines = self._decode_lines(batch)
+        first, host = lines[0], lines[-1]
+        if len(lines) == 2 and first.first_ns >= host.first_ns:
+            return first  # it rises, the host's time does not
+        return highest(lines)
 
     def terms(self, batch: Batch) -> tuple[Term, ...]:
         """Where the time of one step goes, largest first; the terms sum to :meth:`step_ns`."""
@@ -214,7 +218,8 @@ class OperatorCost(StepCost):
 
     def _mixed(self, batch: Batch) -> float:
         """Attention of all layers in a step with chunks."""
-        total = sum(kind.count * self._mixed_layer(kind, batch).ns for kind in self._kinds)
+        shape = self._mixed_shape(batch)
+        total = sum([kind.count * kind.mixed.ns(*shape) for kind in self._kinds])
         for layers in self.operators.recurrent:
             total += layers.count * sum(layers.chunk(new).ns for new, _ in batch.chunks)
         return total
@@ -224,12 +229,12 @@ class OperatorCost(StepCost):
         return self.operators.attention
 
     @staticmethod
-    def _mixed_layer(kind: Attention, batch: Batch) -> Estimate:
+    def _mixed_shape(batch: Batch) -> tuple[Chunks, int, float, float]:
         decodes, context = batch.num_decodes, float(batch.decode_context_tokens)
         longest = 0.0
         if decodes:
             longest = max(float(batch.longest_context_tokens), context / decodes)
-        return kind.mixed(batch.chunks, decodes, context, longest)
+        return batch.chunks, decodes, context, longest
 
     # ------------------------------------------------------------------ what contexts do not touch
 
@@ -239,11 +244,11 @@ class OperatorCost(StepCost):
         by_tokens = self._by_tokens.get(tokens)
         if by_tokens is None:
             run = padded(tokens, self.capture_sizes)
-            by_tokens = sum(operator.ns(run).ns for operator in self.operators.by_tokens)
+            by_tokens = sum([operator.time_ns(run) for operator in self.operators.by_tokens])
             self._by_tokens[tokens] = by_tokens
         by_rows = self._by_rows.get(rows)
         if by_rows is None:
-            by_rows = sum(operator.ns(rows).ns for operator in self.operators.by_rows)
+            by_rows = sum([operator.time_ns(rows) for operator in self.operators.by_rows])
             self._by_rows[rows] = by_rows
         ns = by_tokens + by_rows
         for layers in self.operators.recurrent:
@@ -274,7 +279,8 @@ class OperatorCost(StepCost):
         made = []
         for kind in self._kinds:
             if batch.chunks:
-                estimate, source = self._mixed_layer(kind, batch), kind.mixed_source
+                estimate = kind.mixed(*self._mixed_shape(batch))
+                source = kind.mixed_source
             else:
                 estimate = kind.decode(batch.num_decodes, float(batch.decode_context_tokens))
                 source = kind.decode_source

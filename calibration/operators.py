@@ -27,6 +27,12 @@ class Operator:
     """No measured kernel is just like it."""
     flops_per_s: float | None = None
     """Peak of the units it runs on; None: those of 16-bit floats."""
+    time: Callable[[int], float] | None = None
+    """The time alone, where that is quicker to have."""
+
+    def time_ns(self, count: int) -> float:
+        """Nanoseconds for so many tokens or rows."""
+        return self.ns(count).ns if self.time is None else self.time(count)
 
 
 class DecodeAttention(Protocol):
@@ -59,6 +65,15 @@ class MixedAttention(Protocol):
         longest_context_tokens: float,
     ) -> Estimate:
         """Chunks and decodes together, in one launch or several."""
+
+    def ns(
+        self,
+        chunks: Chunks,
+        decodes: int,
+        decode_context_tokens: float,
+        longest_context_tokens: float,
+    ) -> float:
+        """The time alone: what a simulation asks for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

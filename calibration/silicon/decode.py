@@ -18,6 +18,8 @@ fewer: the kernel works on (sequence, KV head) pairs either way.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import numpy as np
 
 from ..estimate import NOTHING, Estimate
@@ -62,6 +64,7 @@ class DecodeTable:
         self._ratio = heads.bytes_per_token / (entry.bytes_per_token * self._pairs)
         self._ns_per_byte = self._grid.cold_ns_per_byte
         self._sms = system.num_sms
+        self._known: dict[int, tuple[list[float], float]] = {}
         self._alone_ns = 0.0
         if not system.balances_sequences:
             self._alone_ns = min(self._shared_ns(), tile_ns_per_key)
@@ -76,6 +79,20 @@ class DecodeTable:
         return [
             float(y) + slope * max(0.0, x - last) for x, y in zip(contexts, found, strict=True)
         ], slope
+
+    def ns(self, batch: int, context_tokens: float) -> float:
+        """The time alone of a call."""
+        ns, slope = self._curve(batch)
+        knots, mean = self.contexts, context_tokens / batch
+        if self._window and mean > self._window:
+            mean = self._window
+        if mean >= knots[-1]:
+            return ns[-1] + slope * (mean - knots[-1])
+        index = bisect_right(knots, mean) - 1
+        if index < 0:
+            return ns[0]
+        share = (mean - knots[index]) / (knots[index + 1] - knots[index])
+        return ns[index] + share * (ns[index + 1] - ns[index])
 
     def floor_ns(self, batch: int) -> float:
         """The launch with next to nothing to read."""
@@ -92,7 +109,7 @@ class DecodeTable:
             return NOTHING
         mean = context_tokens / batch
         seen = min(mean, self.heads.window) if self.heads.window else mean
-        value = self.means(batch, [mean])[0][0]
+        value = self.ns(batch, context_tokens)
         at = self._grid.at(batch * self._pairs)
         moved = batch * seen * self.heads.bytes_per_token
         flops = 4.0 * batch * seen * self.heads.query * self.heads.dim
@@ -101,11 +118,14 @@ class DecodeTable:
 
     def _curve(self, batch: int) -> tuple[list[float], float]:
         """``(ns at each knot, ns per context token of one sequence beyond the last)``."""
-        ns = self._grid.at(batch * self._pairs).ns
-        if self._ratio != 1:
-            ns = [ns[0] + (x - ns[0]) * self._ratio for x in ns]
-        slope = batch * self.heads.bytes_per_token * self._ns_per_byte
-        return ns, 0.0 if self.heads.window else slope
+        known = self._known.get(batch)
+        if known is None:
+            ns = self._grid.at(batch * self._pairs).ns
+            if self._ratio != 1:
+                ns = [ns[0] + (x - ns[0]) * self._ratio for x in ns]
+            slope = batch * self.heads.bytes_per_token * self._ns_per_byte
+            known = self._known[batch] = ns, 0.0 if self.heads.window else slope
+        return known
 
     def _shared_ns(self) -> float:
         """Nanoseconds per token where each multiprocessor reads one pair's keys, all at once."""

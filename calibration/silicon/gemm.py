@@ -17,7 +17,6 @@ product with fewer bytes to read. Both are derived figures, and flagged.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from math import ceil
 
@@ -26,7 +25,7 @@ import numpy as np
 from ..estimate import NOTHING, Estimate
 from ..gpus import GPUSpec
 from ..step_cost import NS_PER_S
-from .grid import LogGrid
+from .grid import Cut, LogGrid
 from .monotone import Rising
 from .systems import SYSTEMS
 from .tables import TableMissing, rows, source_of
@@ -52,8 +51,8 @@ class Gemm:
         self.gpu = gpu
         self.bits = bits
         self.format, self._grid = _grid(gpu, _formats(gpu, bits))
-        self._widened = not 0.9 <= bits / 8 / WEIGHT_BYTES[self.format] <= 1.1
-        self.derived = self._widened or self.format != _formats(gpu, bits)[0]
+        self.widened = not 0.9 <= bits / 8 / WEIGHT_BYTES[self.format] <= 1.1
+        self.derived = self.widened or self.format != _formats(gpu, bits)[0]
         """The card has no table of this format that can be believed."""
         folder = SYSTEMS[gpu.name].folder
         self.source = source_of(folder, "gemm", "gemm") + f", {self.format}"
@@ -63,44 +62,68 @@ class Gemm:
         """Peak of the units that the format runs on."""
         return peak_flops(self.gpu, self.format)
 
-    def of(self, n: int, k: int) -> Callable[[int], Estimate]:
-        """The product of so many rows with a weight of ``k`` by ``n``, as a function of the rows.
+    def of(self, n: int, k: int) -> Product:
+        """The product of some rows with a weight of ``k`` by ``n``."""
+        return Product(self, n, k)
 
-        Once for each layer: between measured shapes of the weight the ratio is taken here, so that
-        only rows remain to be interpolated. A weight wider than any that was measured (an LM head)
-        runs like equal parts of it one after the other.
-        """
-        parts = max(1, ceil(n / self._grid.axes[1][-1]))
-        shape = self._grid.cut(max(n / parts, 1), max(k, 1))
-        stored = self.bits / 8 if self._widened else WEIGHT_BYTES[self.format]
-        rate, bandwidth = peak_flops(self.gpu, self.format), self.gpu.memory_bandwidth_bytes_per_s
-        read_ratio = max(1.0, shape(1).value)
+    def cut(self, n: float, k: float) -> Cut:
+        """The ratio over rows, for one shape of the weight."""
+        return self._grid.cut(n, k)
 
-        def work(m: float) -> tuple[float, float]:
-            return 2.0 * m * n * k, n * k * stored + m * (n + k) * ACTIVATION_BYTES
+    @property
+    def measured(self) -> tuple[list[float], float]:
+        """``(rows, widest weight)`` of the table."""
+        return self._grid.axes[0], self._grid.axes[1][-1]
 
-        def measured_ns(m: float) -> float:
-            flops, moved = work(m)
-            compute, read = NS_PER_S * flops / rate, NS_PER_S * moved / bandwidth
-            if self._widened:
-                return max(shape(max(m, COMPUTING)).value * compute, read_ratio * read)
-            return shape(m).value * max(compute, read)
-
-        rows = self._grid.axes[0]
-        time = Rising(rows, [measured_ns(m) for m in rows])
-
-        def rows_of(m: int) -> Estimate:
-            if m <= 0:
-                return NOTHING
-            found, (flops, moved) = shape(m), work(m)
-            outside = found.outside or self.derived
-            return Estimate(time(m), moved, flops, found.distance, outside)
-
-        return rows_of
+    @property
+    def weight_bytes(self) -> float:
+        """Of each weight."""
+        return self.bits / 8 if self.widened else WEIGHT_BYTES[self.format]
 
     def __call__(self, m: int, n: int, k: int) -> Estimate:
         """``m`` rows times a weight of ``k`` by ``n``."""
         return self.of(n, k)(m)
+
+
+class Product:
+    """One weight: ratios between measured shapes are taken once, only rows are left to be read.
+
+    A weight wider than any that was measured (an LM head) runs like equal parts of it one after the
+    other.
+    """
+
+    def __init__(self, gemm: Gemm, n: int, k: int) -> None:
+        self._gemm, self._n, self._k = gemm, n, k
+        rows, widest = gemm.measured
+        parts = max(1, ceil(n / widest))
+        self._shape = gemm.cut(max(n / parts, 1), max(k, 1))
+        self._time = Rising(rows, [self._measured_ns(m) for m in rows])
+
+    def ns(self, m: int) -> float:
+        """The time alone of a call."""
+        return self._time(m) if m > 0 else 0.0
+
+    def __call__(self, m: int) -> Estimate:
+        """``m`` rows."""
+        if m <= 0:
+            return NOTHING
+        found, (flops, moved) = self._shape(m), self._work(m)
+        outside = found.outside or self._gemm.derived
+        return Estimate(self._time(m), moved, flops, found.distance, outside)
+
+    def _measured_ns(self, m: float) -> float:
+        gemm, (flops, moved) = self._gemm, self._work(m)
+        compute = NS_PER_S * flops / gemm.flops_per_s
+        read = NS_PER_S * moved / gemm.gpu.memory_bandwidth_bytes_per_s
+        if gemm.widened:
+            read_ratio = max(1.0, self._shape(1).value)
+            return max(self._shape(max(m, COMPUTING)).value * compute, read_ratio * read)
+        return self._shape(m).value * max(compute, read)
+
+    def _work(self, m: float) -> tuple[float, float]:
+        """``(FLOPs, bytes)``."""
+        moved = self._n * self._k * self._gemm.weight_bytes
+        return 2.0 * m * self._n * self._k, moved + m * (self._n + self._k) * ACTIVATION_BYTES
 
 
 def peak_flops(gpu: GPUSpec, weight_format: str) -> float:

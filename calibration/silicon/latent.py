@@ -114,19 +114,6 @@ class Latent:
         moved = context_tokens * self.token_bytes + self._weight_bytes
         return Estimate(value, moved, flops, at.distance, outside)
 
-    def mixed(
-        self,
-        chunks: tuple[tuple[int, int], ...],
-        decodes: int = 0,
-        decode_context_tokens: float = 0.0,
-        longest_context_tokens: float = 0.0,
-    ) -> Estimate:
-        """Prefills and decodes, launched apart."""
-        made = self(decodes, decode_context_tokens)
-        for new, past in chunks:
-            made = made.plus(self.chunk(new, past))
-        return made
-
     def chunk(self, new: int, past: int) -> Estimate:
         """Prefill of ``new`` tokens after ``past`` cached ones."""
         found = self._prefill(new)
@@ -137,6 +124,36 @@ class Latent:
         moved = (new + past) * self.token_bytes + self._weight_bytes
         distance = max(found.distance, 1.0) if past else found.distance
         return Estimate(ns, float(moved), flops, distance, found.outside or self.derived)
+
+
+class LatentMixed:
+    """Prefills and decodes of one MLA layer, launched apart."""
+
+    def __init__(self, latent: Latent) -> None:
+        self._latent = latent
+
+    def __call__(
+        self,
+        chunks: tuple[tuple[int, int], ...],
+        decodes: int = 0,
+        decode_context_tokens: float = 0.0,
+        longest_context_tokens: float = 0.0,
+    ) -> Estimate:
+        """One layer's launches."""
+        made = self._latent(decodes, decode_context_tokens)
+        for new, past in chunks:
+            made = made.plus(self._latent.chunk(new, past))
+        return made
+
+    def ns(
+        self,
+        chunks: tuple[tuple[int, int], ...],
+        decodes: int = 0,
+        decode_context_tokens: float = 0.0,
+        longest_context_tokens: float = 0.0,
+    ) -> float:
+        """The time alone."""
+        return self(chunks, decodes, decode_context_tokens).ns
 
 
 MODEL = "deepseek-ai/DeepSeek-V3"

@@ -17,7 +17,7 @@ from .comm import AllReduce
 from .decode import DecodeTable
 from .gemm import Gemm
 from .heads import Heads
-from .latent import Latent
+from .latent import Latent, LatentMixed
 from .mixed import JointAttention, SeparateAttention
 from .moe import Experts, Moe
 from .prefill import PrefillLaw
@@ -59,11 +59,12 @@ def _times(one: Callable[[int], Estimate], count: int) -> Callable[[int], Estima
 
 def _product(label: str, n: float, k: float, count: int, gemm: Gemm) -> Operator:
     """``n`` outputs from ``k`` inputs in so many layers."""
-    ns = _times(gemm.of(round(n), round(k)), count)
+    product = gemm.of(round(n), round(k))
     return Operator(
         label=label,
         source=gemm.source,
-        ns=ns,
+        ns=_times(product, count),
+        time=lambda rows: count * product.ns(rows),
         derived=gemm.derived,
         flops_per_s=gemm.flops_per_s,
     )
@@ -257,7 +258,7 @@ def _latent(
         label="latent attention" + (" and its projections" if table.whole else ""),
         count=group.num_layers,
         decode=table,
-        mixed=table.mixed,
+        mixed=LatentMixed(table),
         decode_source=table.source,
         mixed_source=table.source,
         derived=table.derived,

@@ -30,13 +30,34 @@ class JointAttention:
         """One layer's launch."""
         if not decodes:
             return self._law(chunks)
-        alone = self._decode(decodes, decode_context_tokens)
-        reading = max(0.0, alone.ns - self._decode.floor_ns(decodes))
+        reading = self._reading_ns(decodes, decode_context_tokens)
         if self._own_tiles:
             return self._law(
                 chunks, decodes, decode_context_tokens, longest_context_tokens, reading
             )
+        alone = self._decode(decodes, decode_context_tokens)
         return self._law(chunks).plus(alone._replace(ns=reading))
+
+    def ns(
+        self,
+        chunks: tuple[tuple[int, int], ...],
+        decodes: int = 0,
+        decode_context_tokens: float = 0.0,
+        longest_context_tokens: float = 0.0,
+    ) -> float:
+        """The time alone."""
+        if not decodes:
+            return self._law.ns(chunks)
+        reading = self._reading_ns(decodes, decode_context_tokens)
+        if self._own_tiles:
+            return self._law.ns(
+                chunks, decodes, decode_context_tokens, longest_context_tokens, reading
+            )
+        return self._law.ns(chunks) + reading
+
+    def _reading_ns(self, decodes: int, context_tokens: float) -> float:
+        alone = self._decode.ns(decodes, context_tokens)
+        return max(0.0, alone - self._decode.floor_ns(decodes))
 
 
 class SeparateAttention:
@@ -54,3 +75,14 @@ class SeparateAttention:
     ) -> Estimate:
         """One layer's launches."""
         return self._law(chunks).plus(self._decode(decodes, decode_context_tokens))
+
+    def ns(
+        self,
+        chunks: tuple[tuple[int, int], ...],
+        decodes: int = 0,
+        decode_context_tokens: float = 0.0,
+        longest_context_tokens: float = 0.0,
+    ) -> float:
+        """The time alone."""
+        ns = self._law.ns(chunks)
+        return ns + self._decode.ns(decodes, decode_context_tokens) if decodes else ns

@@ -31,7 +31,7 @@ import numpy as np
 
 from ..estimate import Estimate
 from ..gpus import GPUSpec
-from .grid import LogGrid
+from .grid import Found, LogGrid
 from .heads import Heads, differs, measured, nearest
 from .monotone import undisturbed
 from .systems import SYSTEMS, System
@@ -56,6 +56,7 @@ class PrefillLaw:
         self.derived = differs(heads, entry) or entry.window != heads.window
         self.source = f"{source_of(system.folder, *OPERATOR)}, {found['kernel_source'][0]}"
         self._shape = _Shape(system, heads)
+        self._corrections: dict[int, float] = {}
         self._fit(system, entry, found)
 
     @property
@@ -76,36 +77,63 @@ class PrefillLaw:
         ``decodes`` are counted as tiles: only kernels of the fa2 family do that.
         ``cold_decode_ns`` is what reading their keys once takes.
         """
-        fresh, whole, most_tiles = _Load(), _Load(), 0
-        for new, past in chunks:
-            tiles = self._shape.tiles(new)
-            most_tiles = max(most_tiles, tiles)
-            fresh = fresh.with_tiles(tiles, self._shape.keys(new, 0, self.heads.window), new)
-            keys = self._shape.keys(new, past, self.heads.window)
-            seen = min(past, self.heads.window) + new if self.heads.window else past + new
-            whole = whole.with_tiles(tiles, keys, seen)
-        found = self._ratio(len(chunks), sum(new for new, _ in chunks) / len(chunks))
-        law = self._law_ns(fresh)
-        correction = law * (found.value - 1.0)
-        extra = 0.0
-        if decodes:
-            tiles = decodes * self.heads.query
-            context = decode_context_tokens
-            if self.heads.window:
-                context = min(context, float(self.heads.window * decodes))
-            longest = max(longest_context_tokens, context / decodes)
-            if self.heads.window:
-                longest = min(longest, self.heads.window)
-            whole = whole.with_tiles(tiles, context * self.heads.query, longest)
-            work = (tiles * self._start_ns + context * self.heads.query * self._key_ns) / self._sms
-            extra = self._reading_ns(decodes, context, work, cold_decode_ns) - work
-            extra += decodes * most_tiles * EMPTY_TILE_NS / self._sms
-        ns = self.floor_ns + self._law_ns(whole) + correction + extra
+        ns = self.ns(chunks, decodes, decode_context_tokens, longest_context_tokens, cold_decode_ns)
+        found = self._found(chunks)
         flops, moved = self._work(chunks, decodes, decode_context_tokens)
         cached = any(past for _, past in chunks)
         outside = found.outside or self.derived
         distance = max(found.distance, 1.0) if cached or decodes else found.distance
-        return Estimate(max(ns, self.floor_ns), moved, flops, distance, outside)
+        return Estimate(ns, moved, flops, distance, outside)
+
+    def ns(
+        self,
+        chunks: tuple[tuple[int, int], ...],
+        decodes: int = 0,
+        decode_context_tokens: float = 0.0,
+        longest_context_tokens: float = 0.0,
+        cold_decode_ns: float = 0.0,
+    ) -> float:
+        """The time alone, for the same arguments."""
+        window, shape = self.heads.window, self._shape
+        tiles, keys, longest, most_tiles = 0.0, 0.0, 0.0, 0
+        for new, past in chunks:
+            own = shape.tiles(new)
+            tiles += own
+            most_tiles = max(most_tiles, own)
+            keys += shape.keys(new, past, window)
+            longest = max(longest, min(past, window) + new if window else past + new)
+        extra = self._correction_ns(chunks)
+        if decodes:
+            context, mean = decode_context_tokens, decode_context_tokens / decodes
+            seen = max(longest_context_tokens, mean)
+            if window:
+                context, seen = min(context, float(window * decodes)), min(seen, window)
+            query = self.heads.query
+            tiles, keys = tiles + decodes * query, keys + context * query
+            longest = max(longest, seen)
+            work = query * (decodes * self._start_ns + context * self._key_ns) / self._sms
+            extra += self._reading_ns(decodes, context, work, cold_decode_ns) - work
+            extra += decodes * most_tiles * EMPTY_TILE_NS / self._sms
+        law = self._law_ns(_Load(tiles, keys, longest))
+        return max(self.floor_ns + law + extra, self.floor_ns)
+
+    def _found(self, chunks: tuple[tuple[int, int], ...]) -> Found:
+        """The ratio of table to law at these chunks, without cached tokens."""
+        return self._ratio(len(chunks), sum(new for new, _ in chunks) / len(chunks))
+
+    def _correction_ns(self, chunks: tuple[tuple[int, int], ...]) -> float:
+        """What the table says beyond the law; remembered for each single chunk."""
+        alone = chunks[0][0] if len(chunks) == 1 else 0
+        known = self._corrections.get(alone) if alone else None
+        if known is None:
+            shape, window = self._shape, self.heads.window
+            tiles = sum(shape.tiles(new) for new, _ in chunks)
+            keys = sum(shape.keys(new, 0, window) for new, _ in chunks)
+            law = self._law_ns(_Load(tiles, keys, max(new for new, _ in chunks)))
+            known = law * (self._found(chunks).value - 1.0)
+            if alone:
+                self._corrections[alone] = known
+        return known
 
     def _fit(self, system: System, entry: Heads, found: dict[str, np.ndarray]) -> None:
         """``a``, ``b``, floor and ratio from the table of one kernel."""
@@ -195,10 +223,6 @@ class _Load(NamedTuple):
     keys: float = 0.0
     longest: float = 0.0
     """Keys that one tile visits at most."""
-
-    def with_tiles(self, tiles: float, keys: float, longest: float) -> _Load:
-        """More of them."""
-        return _Load(self.tiles + tiles, self.keys + keys, max(self.longest, longest))
 
 
 def _undisturbed(batch: np.ndarray, length: np.ndarray, ns: np.ndarray) -> np.ndarray:
