@@ -32,7 +32,7 @@ from .estimate import NOTHING, Estimate
 from .gpus import GPUSpec
 from .model_spec import ModelSpec
 from .operator_cost import OperatorCost
-from .operators import Attention, Chunks, Operator, Operators
+from .operators import Attention, Mix, Operator, Operators
 from .silicon.grid import LogGrid
 from .silicon.systems import SYSTEMS
 from .step_cost import Band
@@ -149,23 +149,18 @@ class AttentionTimes:
         ns = self.means(batch, [mean])[0][0]
         return Estimate(ns, 0.0, 0.0, found.distance, found.outside)
 
-    def mixed(
-        self,
-        chunks: Chunks,
-        decodes: int = 0,
-        decode_context_tokens: float = 0.0,
-        longest_context_tokens: float = 0.0,
-    ) -> Estimate:
+    def mixed(self, mix: Mix) -> Estimate:
         """Chunks and decodes of one step."""
+        chunks, decodes, context, longest = mix
         (new, past), *others = sorted(chunks, reverse=True)
         first = self._prefill(new, past + 1)
         ns, distance, outside = first.value, first.distance, first.outside
         if decodes:
-            mean = max(decode_context_tokens / decodes, 1.0)
+            mean = max(context / decodes, 1.0)
             ratio = self._ratio(new, past + 1, decodes, mean)
-            pure = self(decodes, decode_context_tokens)
+            pure = self(decodes, context)
             ns = (ns + pure.ns) * ratio.value
-            ns += self.ns_per_key * max(0.0, longest_context_tokens - mean) / 2
+            ns += self.ns_per_key * max(0.0, longest - mean) / 2
             distance = max(distance, ratio.distance)
             outside = outside or ratio.outside or pure.outside
         floor = self._prefill(self._prefill.axes[0][0], 1).value
@@ -186,25 +181,13 @@ class MixedTimes:
     def __init__(self, times: AttentionTimes) -> None:
         self._times = times
 
-    def __call__(
-        self,
-        chunks: Chunks,
-        decodes: int = 0,
-        decode_context_tokens: float = 0.0,
-        longest_context_tokens: float = 0.0,
-    ) -> Estimate:
+    def __call__(self, mix: Mix) -> Estimate:
         """One layer."""
-        return self._times.mixed(chunks, decodes, decode_context_tokens, longest_context_tokens)
+        return self._times.mixed(mix)
 
-    def ns(
-        self,
-        chunks: Chunks,
-        decodes: int = 0,
-        decode_context_tokens: float = 0.0,
-        longest_context_tokens: float = 0.0,
-    ) -> float:
+    def ns(self, mix: Mix) -> float:
         """The time alone."""
-        return self(chunks, decodes, decode_context_tokens, longest_context_tokens).ns
+        return self._times.mixed(mix).ns
 
 
 def _operators(

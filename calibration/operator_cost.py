@@ -26,7 +26,7 @@ from .estimate import NOTHING, Estimate
 from .gpus import GPUSpec
 from .host import EAGER_LAUNCH_S, GAP_S, HOST_SOURCE, PIECEWISE_LAUNCH_S, host_ns
 from .model_spec import ModelSpec
-from .operators import Attention, Chunks, Operator, Operators
+from .operators import Attention, Mix, Operator, Operators
 from .step_cost import NS_PER_S, UNBOUNDED, Band, Batch, Line, StepCost, highest
 from .terms import Term, bound_of
 
@@ -218,8 +218,8 @@ class OperatorCost(StepCost):
 
     def _mixed(self, batch: Batch) -> float:
         """Attention of all layers in a step with chunks."""
-        shape = self._mixed_shape(batch)
-        total = sum([kind.count * kind.mixed.ns(*shape) for kind in self._kinds])
+        mix = self._mix(batch)
+        total = sum([kind.count * kind.mixed.ns(mix) for kind in self._kinds])
         for layers in self.operators.recurrent:
             total += layers.count * sum(layers.chunk(new).ns for new, _ in batch.chunks)
         return total
@@ -229,12 +229,12 @@ class OperatorCost(StepCost):
         return self.operators.attention
 
     @staticmethod
-    def _mixed_shape(batch: Batch) -> tuple[Chunks, int, float, float]:
+    def _mix(batch: Batch) -> Mix:
         decodes, context = batch.num_decodes, float(batch.decode_context_tokens)
         longest = 0.0
         if decodes:
             longest = max(float(batch.longest_context_tokens), context / decodes)
-        return batch.chunks, decodes, context, longest
+        return Mix(batch.chunks, decodes, context, longest)
 
     # ------------------------------------------------------------------ what contexts do not touch
 
@@ -279,7 +279,7 @@ class OperatorCost(StepCost):
         made = []
         for kind in self._kinds:
             if batch.chunks:
-                estimate = kind.mixed(*self._mixed_shape(batch))
+                estimate = kind.mixed(self._mix(batch))
                 source = kind.mixed_source
             else:
                 estimate = kind.decode(batch.num_decodes, float(batch.decode_context_tokens))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .estimate import Estimate
 
@@ -54,25 +54,24 @@ class DecodeAttention(Protocol):
         """So many sequences that attend to so many tokens in all, evenly."""
 
 
+class Mix(NamedTuple):
+    """What the attention of a step with chunks works on."""
+
+    chunks: Chunks
+    decodes: int = 0
+    context_tokens: float = 0.0
+    """Of all decodes together."""
+    longest_context_tokens: float = 0.0
+    """Of one decode."""
+
+
 class MixedAttention(Protocol):
     """Attention of one layer in a step with chunks."""
 
-    def __call__(
-        self,
-        chunks: Chunks,
-        decodes: int,
-        decode_context_tokens: float,
-        longest_context_tokens: float,
-    ) -> Estimate:
+    def __call__(self, mix: Mix) -> Estimate:
         """Chunks and decodes together, in one launch or several."""
 
-    def ns(
-        self,
-        chunks: Chunks,
-        decodes: int,
-        decode_context_tokens: float,
-        longest_context_tokens: float,
-    ) -> float:
+    def ns(self, mix: Mix) -> float:
         """The time alone: what a simulation asks for."""
 
 

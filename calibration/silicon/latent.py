@@ -19,6 +19,7 @@ import numpy as np
 
 from ..estimate import NOTHING, Estimate
 from ..gpus import GPUSpec
+from ..operators import Mix
 from .cold import ColdGrid
 from .grid import LogGrid
 from .systems import SYSTEMS
@@ -132,28 +133,16 @@ class LatentMixed:
     def __init__(self, latent: Latent) -> None:
         self._latent = latent
 
-    def __call__(
-        self,
-        chunks: tuple[tuple[int, int], ...],
-        decodes: int = 0,
-        decode_context_tokens: float = 0.0,
-        longest_context_tokens: float = 0.0,
-    ) -> Estimate:
+    def __call__(self, mix: Mix) -> Estimate:
         """One layer's launches."""
-        made = self._latent(decodes, decode_context_tokens)
-        for new, past in chunks:
+        made = self._latent(mix.decodes, mix.context_tokens)
+        for new, past in mix.chunks:
             made = made.plus(self._latent.chunk(new, past))
         return made
 
-    def ns(
-        self,
-        chunks: tuple[tuple[int, int], ...],
-        decodes: int = 0,
-        decode_context_tokens: float = 0.0,
-        longest_context_tokens: float = 0.0,
-    ) -> float:
+    def ns(self, mix: Mix) -> float:
         """The time alone."""
-        return self(chunks, decodes, decode_context_tokens).ns
+        return self(mix).ns
 
 
 MODEL = "deepseek-ai/DeepSeek-V3"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..estimate import Estimate
+from ..operators import Mix
 from .decode import DecodeTable
 from .prefill import PrefillLaw
 
@@ -20,44 +21,26 @@ class JointAttention:
     def __init__(self, law: PrefillLaw, decode: DecodeTable, *, own_tiles: bool) -> None:
         self._law, self._decode, self._own_tiles = law, decode, own_tiles
 
-    def __call__(
-        self,
-        chunks: tuple[tuple[int, int], ...],
-        decodes: int = 0,
-        decode_context_tokens: float = 0.0,
-        longest_context_tokens: float = 0.0,
-    ) -> Estimate:
+    def __call__(self, mix: Mix) -> Estimate:
         """One layer's launch."""
-        if not decodes:
-            return self._law(chunks)
-        reading = self._reading_ns(decodes, decode_context_tokens)
-        if self._own_tiles:
-            return self._law(
-                chunks, decodes, decode_context_tokens, longest_context_tokens, reading
-            )
-        alone = self._decode(decodes, decode_context_tokens)
-        return self._law(chunks).plus(alone._replace(ns=reading))
+        reading = self._reading_ns(mix)
+        if self._own_tiles or not mix.decodes:
+            return self._law(mix, reading)
+        alone = self._decode(mix.decodes, mix.context_tokens)
+        return self._law(Mix(mix.chunks)).plus(alone._replace(ns=reading))
 
-    def ns(
-        self,
-        chunks: tuple[tuple[int, int], ...],
-        decodes: int = 0,
-        decode_context_tokens: float = 0.0,
-        longest_context_tokens: float = 0.0,
-    ) -> float:
+    def ns(self, mix: Mix) -> float:
         """The time alone."""
-        if not decodes:
-            return self._law.ns(chunks)
-        reading = self._reading_ns(decodes, decode_context_tokens)
-        if self._own_tiles:
-            return self._law.ns(
-                chunks, decodes, decode_context_tokens, longest_context_tokens, reading
-            )
-        return self._law.ns(chunks) + reading
+        reading = self._reading_ns(mix)
+        if self._own_tiles or not mix.decodes:
+            return self._law.ns(mix, reading)
+        return self._law.ns(Mix(mix.chunks)) + reading
 
-    def _reading_ns(self, decodes: int, context_tokens: float) -> float:
-        alone = self._decode.ns(decodes, context_tokens)
-        return max(0.0, alone - self._decode.floor_ns(decodes))
+    def _reading_ns(self, mix: Mix) -> float:
+        if not mix.decodes:
+            return 0.0
+        alone = self._decode.ns(mix.decodes, mix.context_tokens)
+        return max(0.0, alone - self._decode.floor_ns(mix.decodes))
 
 
 class SeparateAttention:
@@ -66,23 +49,11 @@ class SeparateAttention:
     def __init__(self, law: PrefillLaw, decode: DecodeTable) -> None:
         self._law, self._decode = law, decode
 
-    def __call__(
-        self,
-        chunks: tuple[tuple[int, int], ...],
-        decodes: int = 0,
-        decode_context_tokens: float = 0.0,
-        longest_context_tokens: float = 0.0,
-    ) -> Estimate:
+    def __call__(self, mix: Mix) -> Estimate:
         """One layer's launches."""
-        return self._law(chunks).plus(self._decode(decodes, decode_context_tokens))
+        return self._law(Mix(mix.chunks)).plus(self._decode(mix.decodes, mix.context_tokens))
 
-    def ns(
-        self,
-        chunks: tuple[tuple[int, int], ...],
-        decodes: int = 0,
-        decode_context_tokens: float = 0.0,
-        longest_context_tokens: float = 0.0,
-    ) -> float:
+    def ns(self, mix: Mix) -> float:
         """The time alone."""
-        ns = self._law.ns(chunks)
-        return ns + self._decode.ns(decodes, decode_context_tokens) if decodes else ns
+        ns = self._law.ns(Mix(mix.chunks))
+        return ns + self._decode.ns(mix.decodes, mix.context_tokens) if mix.decodes else ns

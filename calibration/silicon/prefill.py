@@ -31,6 +31,7 @@ import numpy as np
 
 from ..estimate import Estimate
 from ..gpus import GPUSpec
+from ..operators import Chunks, Mix
 from .grid import Found, LogGrid
 from .heads import Heads, differs, measured, nearest
 from .monotone import undisturbed
@@ -64,36 +65,22 @@ class PrefillLaw:
         """Of one tile, per key: how fast a sequence that is not split can be read."""
         return self._key_ns
 
-    def __call__(
-        self,
-        chunks: tuple[tuple[int, int], ...],
-        decodes: int = 0,
-        decode_context_tokens: float = 0.0,
-        longest_context_tokens: float = 0.0,
-        cold_decode_ns: float = 0.0,
-    ) -> Estimate:
-        """One launch over chunks ``(new tokens, cached tokens)`` and the decodes that it takes in.
+    def __call__(self, mix: Mix, cold_decode_ns: float = 0.0) -> Estimate:
+        """One launch over chunks and the decodes that it takes in.
 
-        ``decodes`` are counted as tiles: only kernels of the fa2 family do that.
+        Decodes are counted as tiles: only kernels of the fa2 family do that.
         ``cold_decode_ns`` is what reading their keys once takes.
         """
-        ns = self.ns(chunks, decodes, decode_context_tokens, longest_context_tokens, cold_decode_ns)
-        found = self._found(chunks)
-        flops, moved = self._work(chunks, decodes, decode_context_tokens)
-        cached = any(past for _, past in chunks)
+        found = self._found(mix.chunks)
+        flops, moved = self._work(mix.chunks, mix.decodes, mix.context_tokens)
+        beside = mix.decodes or any(past for _, past in mix.chunks)
         outside = found.outside or self.derived
-        distance = max(found.distance, 1.0) if cached or decodes else found.distance
-        return Estimate(ns, moved, flops, distance, outside)
+        distance = max(found.distance, 1.0) if beside else found.distance
+        return Estimate(self.ns(mix, cold_decode_ns), moved, flops, distance, outside)
 
-    def ns(
-        self,
-        chunks: tuple[tuple[int, int], ...],
-        decodes: int = 0,
-        decode_context_tokens: float = 0.0,
-        longest_context_tokens: float = 0.0,
-        cold_decode_ns: float = 0.0,
-    ) -> float:
+    def ns(self, mix: Mix, cold_decode_ns: float = 0.0) -> float:
         """The time alone, for the same arguments."""
+        chunks, decodes, context, uneven = mix
         window, shape = self.heads.window, self._shape
         tiles, keys, longest, most_tiles = 0.0, 0.0, 0.0, 0
         for new, past in chunks:
@@ -104,8 +91,7 @@ class PrefillLaw:
             longest = max(longest, min(past, window) + new if window else past + new)
         extra = self._correction_ns(chunks)
         if decodes:
-            context, mean = decode_context_tokens, decode_context_tokens / decodes
-            seen = max(longest_context_tokens, mean)
+            seen = max(uneven, context / decodes)
             if window:
                 context, seen = min(context, float(window * decodes)), min(seen, window)
             query = self.heads.query
@@ -117,11 +103,11 @@ class PrefillLaw:
         law = self._law_ns(_Load(tiles, keys, longest))
         return max(self.floor_ns + law + extra, self.floor_ns)
 
-    def _found(self, chunks: tuple[tuple[int, int], ...]) -> Found:
+    def _found(self, chunks: Chunks) -> Found:
         """The ratio of table to law at these chunks, without cached tokens."""
         return self._ratio(len(chunks), sum(new for new, _ in chunks) / len(chunks))
 
-    def _correction_ns(self, chunks: tuple[tuple[int, int], ...]) -> float:
+    def _correction_ns(self, chunks: Chunks) -> float:
         """What the table says beyond the law; remembered for each single chunk."""
         alone = chunks[0][0] if len(chunks) == 1 else 0
         known = self._corrections.get(alone) if alone else None
@@ -175,7 +161,7 @@ class PrefillLaw:
         return from_memory + (passes - 1.0) * later
 
     def _work(
-        self, chunks: tuple[tuple[int, int], ...], decodes: int, decode_context_tokens: float
+        self, chunks: Chunks, decodes: int, decode_context_tokens: float
     ) -> tuple[float, float]:
         """``(FLOPs, bytes)`` of what is visible."""
         window = self.heads.window

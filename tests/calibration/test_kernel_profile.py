@@ -14,6 +14,7 @@ from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.kernel_profile import AttentionTimes, profile_cost
 from kvsim.calibration.models import load_model
 from kvsim.calibration.operator_cost import OperatorCost
+from kvsim.calibration.operators import Mix
 from kvsim.calibration.silicon.decode import DecodeTable
 from kvsim.calibration.silicon.heads import Heads
 from kvsim.calibration.silicon.mixed import JointAttention
@@ -34,6 +35,13 @@ def attention_us(chunk: int, past: int, decodes: int, context: int) -> float:
 def attention_of(path: Path) -> np.ndarray:
     with gzip.open(path, "rt") as file:
         return np.genfromtxt(file, delimiter=",", names=True)
+
+
+def mix_of(row: np.void) -> Mix:
+    chunk, past, decodes, context = (
+        int(row[name]) for name in ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode")
+    )
+    return Mix(((chunk, past),), decodes, float(decodes * context), float(context))
 
 
 @pytest.fixture(name="folder")
@@ -140,17 +148,7 @@ def test_the_law_of_tiles_against_a_cards_own_kernels(shared_file: Callable[[str
     mixed = columns[(columns["prefill_chunk"] > 0) & (columns["n_decode"] > 0)][::4]
 
     def error(source: JointAttention) -> float:
-        errors = [
-            source(
-                ((int(r["prefill_chunk"]), int(r["kv_prefill"])),),
-                int(r["n_decode"]),
-                float(r["n_decode"] * r["kv_decode"]),
-                float(r["kv_decode"]),
-            ).ns
-            / (1e3 * r["time_us"])
-            - 1
-            for r in mixed
-        ]
+        errors = [source.ns(mix_of(r)) / (1e3 * r["time_us"]) - 1 for r in mixed]
         return float(np.median(np.abs(errors)))
 
     assert len(mixed) == 4740
@@ -165,14 +163,7 @@ def test_left_out_points_of_a_real_profile(shared_file: Callable[[str], Path]) -
     kept = (chunk == 0) | (np.log2(np.maximum(chunk, 1)) % 1 == 0)
     table = AttentionTimes({name: columns[name][kept] for name in columns.dtype.names}, CARD)
     errors = [
-        table.mixed(
-            ((int(r["prefill_chunk"]), int(r["kv_prefill"])),),
-            int(r["n_decode"]),
-            float(r["n_decode"] * r["kv_decode"]),
-            float(r["kv_decode"]),
-        ).ns
-        / (1e3 * r["time_us"])
-        - 1
+        table.mixed(mix_of(r)).ns / (1e3 * r["time_us"]) - 1
         for r in columns[~kept & (columns["n_decode"] > 0)][::4]
     ]
     assert float(np.median(np.abs(errors))) < 0.10  # grid twice as coarse as the one in use

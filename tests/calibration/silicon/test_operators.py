@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kvsim.calibration.gpus import load_gpu
+from kvsim.calibration.operators import Mix
 from kvsim.calibration.silicon import SYSTEMS, tables
 from kvsim.calibration.silicon.cold import COLD, ColdGrid
 from kvsim.calibration.silicon.comm import AllReduce
@@ -206,14 +207,14 @@ def test_prefills_without_a_past_meet_the_table() -> None:
     found = tables.rows("h100_sxm", "attention", "context_attention", ("isl",), where)
     for length, ns in zip(found["isl"].tolist(), found["ns"].tolist(), strict=True):
         if length >= 16:
-            assert law(((length, 0),)).ns == pytest.approx(ns, rel=0.05)
+            assert law(Mix(((length, 0),))).ns == pytest.approx(ns, rel=0.05)
 
 
 def test_a_past_costs_in_proportion_and_tiles_come_in_waves() -> None:
     law = PrefillLaw(load_gpu("rtx-pro-6000"), LLAMA)
-    one, two, four = (law(((512, past),)).ns for past in (4096, 8192, 16_384))
+    one, two, four = (law(Mix(((512, past),))).ns for past in (4096, 8192, 16_384))
     assert (four - two) == pytest.approx(2 * (two - one), rel=1e-6)
-    assert law(((64, 16_384),)).ns == pytest.approx(law(((16, 16_384),)).ns, rel=0.05)
+    assert law(Mix(((64, 16_384),))).ns == pytest.approx(law(Mix(((16, 16_384),))).ns, rel=0.05)
 
 
 def test_all_reduce_picks_the_faster_kernel() -> None:
