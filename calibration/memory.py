@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from . import footprint
 from .allocation import lost_bytes
 from .engine_defaults import BLOCK_SIZE, batch_defaults
 from .engines import LATEST, load_engine
@@ -24,6 +23,7 @@ from .gpus import GIB, GPUSpec
 from .kv_blocks import AUTO, BlockPlan, plan_blocks
 from .kv_groups import layer_caches
 from .memory_budget import MemoryBudget, MemoryLine, scaled_line
+from .memory_refusal import does_not_fit
 from .model_spec import ModelSpec
 from .overhead import overhead_lines
 from .server_flags import ServerFlags
@@ -31,8 +31,6 @@ from .speculative import Speculation
 from .stages import stage_weight_bytes, stages_of
 
 __all__ = ["MemoryBudget", "MemoryLine", "plan_memory"]
-
-LARGEST_TENSOR_PARALLEL = 64
 
 
 def plan_memory(
@@ -142,7 +140,7 @@ def _available_bytes(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> int:
         return server.kv_cache_memory_bytes
     available = _requested_bytes(server) - sum(line.bytes for line in _counted(server, lines))
     if available <= 0:
-        raise ValueError(_does_not_fit(server, lines))
+        raise ValueError(does_not_fit(server, lines, _requested_bytes(server)))
     return available
 
 
@@ -150,43 +148,6 @@ def _counted(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> list[MemoryL
     """The lines that the engine takes from the requested memory."""
     counts_graphs = server.engine.counts_graphs
     return [line for line in lines if counts_graphs or line.name != "cuda_graphs"]
-
-
-def _does_not_fit(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> str:
-    requested, weights = _requested_bytes(server), lines[0].bytes
-    whose = "Model weights" if server.stage.num_stages == 1 else f"Weights of {server.stage}"
-    if weights >= requested:
-        what = f"{whose} of {weights / GIB:.1f} GiB do"
-    else:
-        rest = (sum(line.bytes for line in lines) - weights) / GIB
-        what = f"{whose} of {weights / GIB:.1f} GiB and {rest:.1f} GiB of activations do"
-    return (
-        f"{what} not fit the {requested / GIB:.1f} GiB that gpu_memory_utilization"
-        f"(={server.gpu_memory_utilization}) of {server.gpu.name} allows; {_advice(server, lines)}."
-    )
-
-
-def _advice(server: ServerFlags, lines: tuple[MemoryLine, ...]) -> str:
-    """What would make it fit: more GPUs, or smaller weights."""
-    rest = sum(line.bytes for line in lines[1:])
-    room = _requested_bytes(server) - rest
-    options = []
-    size = 2 * server.tensor_parallel_size
-    while size <= LARGEST_TENSOR_PARALLEL and server.model.num_heads % size == 0:
-        held = stage_weight_bytes(server.model, server.stage, size)
-        if held + _more_collectives(server, size) < room:
-            options.append(f"tensor_parallel_size >= {size}")
-            break
-        size *= 2
-    if server.model.num_parameters / server.num_gpus < min(room, lines[0].bytes):
-        options.append("fp8 weights")
-    return " or ".join(options) + " would" if options else "a larger GPU would"
-
-
-def _more_collectives(server: ServerFlags, size: int) -> int:
-    """Bytes that communication takes more on so many GPUs."""
-    larger = replace(server, tensor_parallel_size=size)
-    return footprint.collective_bytes(larger) - footprint.collective_bytes(server)
 
 
 def _fitted_blocks(server: ServerFlags, available: int) -> BlockPlan:

@@ -19,8 +19,9 @@ from .demand import Demand
 from .engine_defaults import batch_defaults
 from .engines import LATEST, load_engine
 from .gpus import GIB, GPUSpec
-from .memory import LARGEST_TENSOR_PARALLEL, plan_memory
+from .memory import plan_memory
 from .memory_budget import MemoryBudget
+from .memory_refusal import LARGEST_TENSOR_PARALLEL
 from .model_spec import ModelSpec
 
 CUDA_CONTEXT_BYTES = 512 << 20

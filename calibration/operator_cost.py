@@ -17,10 +17,9 @@ weighted by its share of the step.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from .decode_curve import DecodeCurve, decode_curve
 from .engine_defaults import padded
 from .estimate import NOTHING, Estimate
 from .gpus import GPUSpec
@@ -35,19 +34,6 @@ PER_OCTAVE = 0.05
 EXTRAPOLATED = 0.20
 """Wider on each side, for a term that no measured shape surrounds (assumed)."""
 UNEVEN_SOURCE = "derived: one multiprocessor reads one sequence's keys"
-
-
-class _Curve(NamedTuple):
-    """Decode attention of all layers for one number of sequences, over their total context."""
-
-    knots: list[float]
-    ns: list[float]
-    slopes: list[float]
-    full_ns: list[float]
-    """Of the layers that see everything, which the longest sequence can hold up."""
-    full_slopes: list[float]
-    longest_floor_ns: float
-    longest_ns_per_token: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +56,7 @@ class OperatorCost(StepCost):
     uses_longest: bool = field(init=False)
     _by_tokens: dict[int, float] = field(init=False, repr=False, compare=False)
     _by_rows: dict[int, float] = field(init=False, repr=False, compare=False)
-    _curves: dict[int, _Curve] = field(init=False, repr=False, compare=False)
+    _curves: dict[int, DecodeCurve] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "uses_longest", self.operators.uses_longest)
@@ -163,56 +149,15 @@ class OperatorCost(StepCost):
         host = host_ns(decodes)
         if not decodes:
             return (Line(self._with_host(base, 0, 0.0), 0.0, UNBOUNDED),)
-        curve = self._curves.get(decodes) or self._curve(decodes)
-        index = max(0, bisect_right(curve.knots, context) - 1)
-        past = context - curve.knots[index]
-        attention = curve.ns[index] + past * curve.slopes[index]
-        last = index + 1 == len(curve.knots)
-        steps = UNBOUNDED if last else int(curve.knots[index + 1] - context) // decodes + 1
-        added = GAP_S * NS_PER_S if self.async_scheduling else host
+        curve = self._curves.get(decodes)
+        if curve is None:
+            curve = self._curves[decodes] = decode_curve(self._kinds, decodes)
         launch = 0.0 if self.capture_sizes else self._launch_ns(batch)
-        alone = curve.longest_ns_per_token
-        uneven = 0.0
-        if alone and batch.longest_context_tokens:
-            uneven = alone * (batch.longest_context_tokens - context / decodes) / 2
-        first = base + attention + uneven + added
-        lines = [Line(first, curve.slopes[index] * decodes, steps)]
-        if uneven:
-            full = curve.full_ns[index] + past * curve.full_slopes[index]
-            held_up = curve.longest_floor_ns + alone * batch.longest_context_tokens - full
-            slope = (curve.slopes[index] - curve.full_slopes[index]) * decodes + alone
-            lines.append(Line(base + attention + held_up + added, slope, steps))
+        added = base + (GAP_S * NS_PER_S if self.async_scheduling else host)
         floor = max(host, launch) if self.async_scheduling else launch + host
-        lines.append(Line(floor, 0.0, UNBOUNDED))
-        return tuple(lines)
-
-    def _curve(self, decodes: int) -> _Curve:
-        """Built once for each number of sequences."""
-        kinds = self._kinds
-        means = sorted({x for kind in kinds for x in (*kind.decode.contexts, kind.window)} - {0})
-        values = [0.0] * len(means)
-        full = [0.0] * len(means)
-        beyond = full_beyond = floor = alone = 0.0
-        for kind in kinds:
-            ns, slope = kind.decode.means(decodes, means)
-            values = [a + kind.count * b for a, b in zip(values, ns, strict=True)]
-            beyond += kind.count * slope
-            if not kind.window:
-                full = [a + kind.count * b for a, b in zip(full, ns, strict=True)]
-                full_beyond += kind.count * slope
-                least, per_token = kind.decode.longest_ns(decodes)
-                floor, alone = floor + kind.count * least, alone + kind.count * per_token
-        made = _Curve(
-            knots=[0.0, *(decodes * x for x in means)] if means else [0.0],
-            ns=[values[0], *values] if means else [0.0],
-            slopes=_slopes(values, means, beyond, decodes),
-            full_ns=[full[0], *full] if means else [0.0],
-            full_slopes=_slopes(full, means, full_beyond, decodes),
-            longest_floor_ns=floor,
-            longest_ns_per_token=alone,
-        )
-        self._curves[decodes] = made
-        return made
+        lines = curve.lines(context, batch.longest_context_tokens)
+        risen = [Line(added + ns, slope, steps) for ns, slope, steps in lines]
+        return (*risen, Line(floor, 0.0, UNBOUNDED))
 
     # ------------------------------------------------------------------ a step that prefills
 
@@ -336,10 +281,3 @@ class OperatorCost(StepCost):
 def _doubt(term: Term) -> float:
     """Relative, on each side."""
     return PER_OCTAVE * (term.distance or 0.0) + EXTRAPOLATED * term.extrapolated
-
-
-def _slopes(values: list[float], means: list[float], beyond: float, decodes: int) -> list[float]:
-    """Of each segment, per token of total context; flat below the first knot."""
-    pairs = zip(values, values[1:], means, means[1:], strict=False)
-    inner = [(b - a) / ((y - x) * decodes) for a, b, x, y in pairs]
-    return [0.0, *inner, beyond / decodes]
