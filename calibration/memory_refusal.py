@@ -24,7 +24,8 @@ def does_not_fit(server: ServerFlags, lines: tuple[MemoryLine, ...], requested_b
         what = f"{whose} of {weights / GIB:.1f} GiB and {rest:.1f} GiB of activations do"
     return (
         f"{what} not fit the {requested / GIB:.1f} GiB that gpu_memory_utilization"
-        f"(={server.gpu_memory_utilization}) of {server.gpu.name} allows; {_advice(server, lines, requested)}."
+        f"(={server.gpu_memory_utilization}) of {server.gpu.name} allows; "
+        f"{_advice(server, lines, requested)}."
     )
 
 
