@@ -34,6 +34,7 @@ from .model_spec import ModelSpec
 from .operator_cost import OperatorCost
 from .operators import Attention, Mix, Operator, Operators
 from .silicon.grid import LogGrid
+from .silicon.monotone import rising
 from .silicon.systems import SYSTEMS
 from .step_cost import Band
 
@@ -126,7 +127,7 @@ class AttentionTimes:
 
     def means(self, batch: int, contexts: list[float]) -> tuple[list[float], float]:
         """``(ns at each mean context, ns per token of one sequence beyond the last)``."""
-        found = [self._decode(batch, max(x, 1.0)).value for x in contexts]
+        found = rising([self._decode(batch, max(x, 1.0)).value for x in contexts])
         a, b = (self._decode(batch, x).value for x in self.contexts[-2:])
         slope = (b - a) / (self.contexts[-1] - self.contexts[-2])
         last = self.contexts[-1]

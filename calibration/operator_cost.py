@@ -80,7 +80,7 @@ class OperatorCost(StepCost):
         """The highest of a few lines, until another one passes it or a knot is reached."""
         lines = self._decode_lines(batch)
         first, host = lines[0], lines[-1]
-        if len(lines) == 2 and first.first_ns >= host.first_ns:
+        if len(lines) == 2 and first.first_ns >= host.first_ns and first.slope_ns >= 0:
             return first  # it rises, the host's time does not
         return highest(lines)
 
@@ -115,6 +115,9 @@ class OperatorCost(StepCost):
             Batch(num_seqs, context_tokens),
             Batch(1, longest_context),
             Batch(0, 0, ((num_tokens, 0),)),
+            Batch(
+                0, 0, ((min(num_tokens, longest_context), max(0, longest_context - num_tokens)),)
+            ),
         )
         terms = [term for batch in batches for term in self.terms(batch)]
         return tuple(sorted({term.name for term in terms if term.extrapolated}))

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..gpus import GPUSpec
 from ..step_cost import NS_PER_S
-from .monotone import undisturbed
+from .monotone import ASSUMED_READ, undisturbed
 
 COLD = 2.0
 """Times the L2 cache: what is read at least, for a measurement to count as cold."""
@@ -27,8 +27,6 @@ TINY = 1 / 16
 """Of the L2 cache: so little is read that warm and cold hardly differ."""
 FLOOR_COLUMNS = 4
 """The shortest contexts, of 2 to 16 tokens: next to nothing is read."""
-ASSUMED_READ = 0.8
-"""Of the peak bandwidth, for a kernel without a cold point."""
 
 
 class At(NamedTuple):

@@ -2,8 +2,10 @@
 
 Two a layer under tensor parallelism, each of tokens * hidden 16-bit values. The engine has a kernel
 of its own for short messages between GPUs that reach each other directly, and NCCL for the rest:
-of the two tables the faster is taken. Message sizes are elements; between them, the logarithm of
-the time is linear in that of the size.
+of the two tables the faster is taken. Message sizes are elements; between them the time is linear
+and made to rise. A host whose large messages crossed less than a quarter of the card's own PCIe
+bandwidth (eight L40S: 1.5 of 32 GB/s) says more of that host than of the card: it is believed down
+to the quarter only, and flagged.
 """
 
 from __future__ import annotations
@@ -14,12 +16,17 @@ import numpy as np
 
 from ..estimate import NOTHING, Estimate
 from ..gpus import GPUSpec
+from ..step_cost import NS_PER_S
+from .monotone import Rising
 from .systems import SYSTEMS
 from .tables import TableMissing, rows, source_of
 
 CUSTOM = ("comm", "custom_allreduce")
 NCCL = ("comm", "nccl")
 IN_A_GRAPH = "graph"
+LEAST_OF_PCIE = 0.25
+LATENCY_NS = 100e3
+"""What a short message may take on any host before it is doubted."""
 ELEMENT_BYTES = 2
 
 
@@ -27,12 +34,8 @@ class _Measured(NamedTuple):
     """One kernel's times, both as logarithms."""
 
     elements: np.ndarray
-    ns: np.ndarray
-
-    def ns_at(self, log_elements: float) -> float:
-        """In proportion beyond the last size."""
-        over = max(0.0, log_elements - float(self.elements[-1]))
-        return float(np.exp(np.interp(log_elements, self.elements, self.ns) + over))
+    """Logarithms of the measured sizes."""
+    time: Rising
 
 
 class AllReduce:
@@ -40,6 +43,7 @@ class AllReduce:
 
     def __init__(self, gpu: GPUSpec, num_gpus: int) -> None:
         self.num_gpus = num_gpus
+        self._pcie_bytes_per_s = gpu.pcie_bytes_per_s
         folder = SYSTEMS[gpu.name].folder
         found = rows(folder, *CUSTOM, ("num_gpus", "message_size", "kernel_source"))
         graph = np.char.find(found["kernel_source"].astype(str), IN_A_GRAPH) >= 0
@@ -59,12 +63,13 @@ class AllReduce:
         if self.num_gpus == 1 or elements <= 0:
             return NOTHING
         x = float(np.log(elements))
-        ns, kernel = min((kernel.ns_at(x), index) for index, kernel in enumerate(self._kernels))
+        ns, kernel = min((k.time(elements), index) for index, k in enumerate(self._kernels))
         known = self._kernels[kernel].elements
         away = float(np.min(np.abs(known - x)) / np.log(2))
-        outside = self.derived or bool(x > known[-1])
         moved = 2.0 * elements * ELEMENT_BYTES * (self.num_gpus - 1) / self.num_gpus
-        return Estimate(ns * self._scale, moved, 0.0, away, outside)
+        slowest = LATENCY_NS + NS_PER_S * moved / (LEAST_OF_PCIE * self._pcie_bytes_per_s)
+        outside = self.derived or bool(x > known[-1]) or ns > slowest
+        return Estimate(min(ns, slowest) * self._scale, moved, 0.0, away, outside)
 
     def _add_nccl(self, folder: str, num_gpus: int) -> None:
         where = {"op_name": "all_reduce", "nccl_dtype": "half", "num_gpus": num_gpus}
@@ -80,4 +85,5 @@ class AllReduce:
 def _measured(found: dict[str, np.ndarray], chosen: np.ndarray) -> _Measured:
     order = np.argsort(found["message_size"][chosen])
     elements = found["message_size"][chosen][order].astype(float)
-    return _Measured(np.log(elements), np.log(found["ns"][chosen][order]))
+    times = Rising(elements.tolist(), found["ns"][chosen][order].tolist())
+    return _Measured(np.log(elements), times)

@@ -14,6 +14,7 @@ from ..estimate import NOTHING, Estimate
 from ..gpus import GPUSpec
 from ..model_spec import ModelSpec
 from ..step_cost import NS_PER_S
+from .shapes import num_mixers
 
 LEAST_NS = 3000.0
 READ = 0.8
@@ -41,7 +42,7 @@ def kernels(model: ModelSpec, tensor_parallel_size: int) -> tuple[Kernel, ...]:
     kv = max((g.heads_per_gpu(size) for g in model.layers), default=1)
     width = model.intermediate_size or model.shared_expert_intermediate_size
     made = [
-        Kernel(2 * layers + 1, 4.0 * h),  # norm: input and residual, both read and written
+        Kernel(num_mixers(model) + 1, 4.0 * h),  # norm: input and residual, both read and written
         Kernel(layers, 2.0 * (heads + kv) * dim),  # rotary embedding, in place
         Kernel(layers, 4.0 * kv * dim),  # keys and values into the blocks
     ]

@@ -4,15 +4,16 @@
 
 ``F`` and ``B`` are the card's peaks, ``w`` the bytes of a weight, ``r`` the ratio of the measured
 time to that bound: interpolated over log n and log k, it carries the kernel's efficiency and its
-quantisation in m (33 rows cost what 48 do). Over m the time is linear between measured points, and
-made to rise. Measured with weights that do not stay in the L2
-cache, as in a server, where the layers evict one another.
+quantisation in m (33 rows cost what 48 do). Over m the time is linear between measured points and
+made to rise.
 
-Two kinds of figures are not believed as they stand. A table whose smallest product (128 x 128)
-takes longer than 20 us was measured launch by launch, and shows the host: block-scaled FP8 on most
-cards. A server replays such launches from a graph, so the per-tensor FP8 products stand for them.
-Weights in a format that the card has no table of (4-bit weight-only kernels) are costed as the bf16
-product with fewer bytes to read. Both are derived figures, and flagged.
+Not believed as they stand: times faster than the peaks (on cards with a large L2 cache small
+weights stayed there; in a server the layers evict one another), points that a larger product
+refutes, and tables whose smallest product (128 x 128) takes longer than 20 us: they were measured
+launch by launch and show the host (block-scaled FP8 on most cards). A server replays such launches
+from a graph, so the per-tensor FP8 products stand for them. Weights in a format that the card has
+no table of (4-bit weight-only kernels) are costed as the bf16 product with fewer bytes to read.
+These last two are derived figures, and flagged.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ..estimate import NOTHING, Estimate
 from ..gpus import GPUSpec
 from ..step_cost import NS_PER_S
 from .grid import Cut, LogGrid
-from .monotone import Rising
+from .monotone import Rising, from_memory
 from .systems import SYSTEMS
 from .tables import TableMissing, rows, source_of
 
@@ -118,7 +119,9 @@ class Product:
         if gemm.widened:
             read_ratio = max(1.0, self._shape(1).value)
             return max(self._shape(max(m, COMPUTING)).value * compute, read_ratio * read)
-        return self._shape(m).value * max(compute, read)
+        measured = max(self._shape(m).value * max(compute, read), compute)
+        weights = self._n * self._k * gemm.weight_bytes
+        return from_memory(measured, weights, gemm.gpu.memory_bandwidth_bytes_per_s)
 
     def _work(self, m: float) -> tuple[float, float]:
         """``(FLOPs, bytes)``."""

@@ -29,6 +29,8 @@ class Found(NamedTuple):
 class LogGrid:
     """Values on a full grid; holes are filled from the nearest measured neighbour.
 
+    A point that was measured several times has the mean.
+
     Args:
         axes: one column per axis, as in the table's rows.
         values: one value per row.
@@ -40,7 +42,11 @@ class LogGrid:
         unique = [np.unique(column, return_inverse=True) for column in axes]
         self.axes = [points.astype(float).tolist() for points, _ in unique]
         grid = np.full([len(points) for points in self.axes], np.nan)
-        grid[tuple(inverse for _, inverse in unique)] = values
+        place = tuple(inverse for _, inverse in unique)
+        total, count = np.zeros(grid.shape), np.zeros(grid.shape)
+        np.add.at(total, place, values)
+        np.add.at(count, place, 1)
+        grid[count > 0] = total[count > 0] / count[count > 0]
         self._logs = [[log2(x) for x in points] for points in self.axes]
         self._values = _without_holes(grid)
         self._lines = np.moveaxis(self._values, 0, -1)

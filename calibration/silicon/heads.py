@@ -28,6 +28,8 @@ class Heads:
     """``bfloat16`` or ``fp8``."""
     window: int = 0
     """Tokens that a position sees; 0 for all."""
+    dim_v: int = 0
+    """Of a value where it differs from a key's; 0 otherwise."""
 
     @property
     def group(self) -> float:
@@ -37,7 +39,8 @@ class Heads:
     @property
     def bytes_per_token(self) -> float:
         """Keys and values of one token on this GPU."""
-        return 2.0 * self.kv * self.dim * (1 if self.kv_dtype == "fp8" else 2)
+        pair = self.dim + (self.dim_v or self.dim)
+        return float(self.kv * pair * (1 if self.kv_dtype == "fp8" else 2))
 
 
 @lru_cache(maxsize=128)

@@ -1,14 +1,14 @@
-"""Multi-head latent attention, from the tables of whole modules (projections included).
+"""Multi-head latent attention, from the tables of whole modules.
 
-    module(B, S)     decode of B sequences of S tokens, corrected in ``cold``
-    module(q)        prefill of one chunk of q tokens
+The tables hold DeepSeek-V3's module (hidden size 7168, latent 512 + 64, some number of heads) with
+its projections in 16 bits. What the projections take is subtracted as matrix products of the same
+card, P(tokens); what is left is the attention with its small kernels:
 
-The tables are of DeepSeek-V3's module: hidden size 7168, latent 512 + 64, any number of heads. For
-another model of the family the attention itself is taken from there,
+    decode(B, S) = module(B, S) - P(B)                     corrected in ``cold``
+    prefill(q)   = r(q) * (launch + 2 pairs heads (192 + 128) / F),     r from module(q) - P(q)
 
-    attention(B, S) = module(B, S) - module(B, 2),      prefill(q) = module(q) - module(1)
-
-and its projections are costed as matrix products by ``layers``.
+``pairs`` are those of a query and a key it sees, cached ones included; ``F`` is the card's peak, so
+that r >= 1. A model's own projections are costed by ``layers`` from its own parameters.
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ import numpy as np
 from ..estimate import NOTHING, Estimate
 from ..gpus import GPUSpec
 from ..operators import Mix
+from ..step_cost import NS_PER_S
 from .cold import ColdGrid
+from .gemm import Gemm, Product
 from .grid import LogGrid
 from .systems import SYSTEMS
 from .tables import rows, source_of
 
 GENERATION = ("mla", "mla_generation_module")
 CONTEXT = ("mla", "mla_context_module")
-HIDDEN_SIZE = 7168
-LATENT = 512 + 64
-WIDE_BITS = 12
-FLOOR_SHARE = 0.3
-"""Of the module at two tokens, what is attention and not projections (assumed: its own kernels)."""
+MODEL = {"model": "deepseek-ai/DeepSeek-V3", "mla_dtype": "bfloat16"}
+HIDDEN, QUERY_RANK, LATENT, ROTARY = 7168, 1536, 512, 64
+KEY_DIM, VALUE_DIM = 128 + ROTARY, 128
+LEAST_NS = 10e3
+"""Of the attention's own kernels (assumed: the floor of every attention kernel in the tables)."""
+WIDE = 16.0
 
 
 class Latent:
@@ -41,49 +44,40 @@ class Latent:
         gpu: the card.
         num_heads: query heads on this GPU.
         kv_dtype: ``bfloat16`` or ``fp8``.
-        projection_parameters: of one layer on this GPU.
-        projection_bits: of each of them.
-        whole: the model's projections are the table's, so its whole module is meant.
     """
 
-    def __init__(
-        self,
-        gpu: GPUSpec,
-        *,
-        num_heads: int,
-        kv_dtype: str,
-        projection_parameters: float,
-        projection_bits: float,
-        whole: bool,
-    ) -> None:
-        self.whole = whole
-        self._parameters = projection_parameters if whole else 0.0
-        self._weight_bytes = self._parameters * projection_bits / 8
+    def __init__(self, gpu: GPUSpec, *, num_heads: int, kv_dtype: str) -> None:
         self._heads = num_heads
-        self.token_bytes = LATENT * (1 if kv_dtype == "fp8" else 2)
+        self._flops_per_s = gpu.flops_of("bf16") or 0.0
+        self.token_bytes = (LATENT + ROTARY) * (1 if kv_dtype == "fp8" else 2)
         folder = SYSTEMS[gpu.name].folder
         self.source = source_of(folder, *GENERATION)
-        where = _where(folder, num_heads, kv_dtype, projection_bits < WIDE_BITS)
-        self.derived = where["num_heads"] != num_heads or where["kv_cache_dtype"] != kv_dtype
+        where = _where(folder, num_heads, kv_dtype)
+        heads = int(where["num_heads"])
+        same = where["kv_cache_dtype"] == kv_dtype and where["gemm_type"] == "bfloat16"
+        self.derived = heads != num_heads or not same
+        self._more_heads = max(1.0, num_heads / heads)
+        gemm = Gemm(gpu, WIDE)
         found = rows(folder, *GENERATION, ("batch_size", "step"), where)
         self._grid = ColdGrid(
             gpu,
             batch=found["batch_size"],
             context=found["step"],
-            ns=found["ns"],
+            ns=_beside(found["ns"], found["batch_size"], _decode_projections(gemm, heads)),
             bytes_per_token=self.token_bytes,
         )
         self.contexts = self._grid.contexts
         prefill = rows(folder, *CONTEXT, ("batch_size", "isl"), where)
-        one = (prefill["batch_size"] == 1) & (prefill["isl"] > 0)
-        self._prefill = LogGrid((prefill["isl"][one],), prefill["ns"][one])
-        self._one_ns = self._prefill(1).value
-        self._per_pair_ns = _per_pair_ns(prefill["isl"][one], prefill["ns"][one])
+        one = prefill["batch_size"] == 1
+        length = prefill["isl"][one]
+        ns = _beside(prefill["ns"][one], length, _prefill_projections(gemm, heads))
+        bound = np.array([self._bound_ns(heads, int(q), 0) for q in length])
+        self._prefill = LogGrid((length,), np.maximum(ns / bound, 1.0))
 
     def means(self, batch: int, contexts: list[float]) -> tuple[list[float], float]:
         """``(ns at each mean context, ns per token of one sequence beyond the last knot)``."""
-        ns = self._curve(batch)
-        slope = batch * self.token_bytes * self._grid.cold_ns_per_byte
+        ns = [x * self._more_heads for x in self._grid.at(batch).ns]
+        slope = batch * self.token_bytes * self._grid.cold_ns_per_byte * self._more_heads
         found = np.interp(contexts, self.contexts, ns)
         last = self.contexts[-1]
         return [
@@ -92,11 +86,7 @@ class Latent:
 
     def floor_ns(self, batch: int) -> float:
         """The launch with next to nothing to read."""
-        return self._curve(batch)[0]
-
-    def _curve(self, batch: int) -> list[float]:
-        ns = self._grid.at(batch).ns
-        return ns if self.whole else [x - (1 - FLOOR_SHARE) * ns[0] for x in ns]
+        return self._grid.at(batch).ns[0] * self._more_heads
 
     def longest_ns(self, batch: int) -> tuple[float, float]:
         """Sequences are split and balanced: the longest one adds nothing."""
@@ -110,21 +100,23 @@ class Latent:
         value = self.means(batch, [mean])[0][0]
         at = self._grid.at(batch)
         outside = self.derived or at.beyond or mean > at.measured_context
-        flops = 2.0 * context_tokens * self._heads * (LATENT + LATENT - 64)
-        flops += 2.0 * batch * self._parameters
-        moved = context_tokens * self.token_bytes + self._weight_bytes
-        return Estimate(value, moved, flops, at.distance, outside)
+        flops = 2.0 * context_tokens * self._heads * (LATENT + ROTARY + LATENT)
+        return Estimate(value, context_tokens * self.token_bytes, flops, at.distance, outside)
 
     def chunk(self, new: int, past: int) -> Estimate:
-        """Prefill of ``new`` tokens after ``past`` cached ones."""
+        """Prefill of ``new`` tokens after ``past`` cached ones, which the table does not have."""
         found = self._prefill(new)
-        ns = found.value if self.whole else found.value - (1 - FLOOR_SHARE) * self._one_ns
-        ns += new * past * self._per_pair_ns
-        pairs = new * (past + (new + 1) / 2)
-        flops = 2.0 * pairs * self._heads * (192 + 128) + 2.0 * new * self._parameters
-        moved = (new + past) * self.token_bytes + self._weight_bytes
-        distance = max(found.distance, 1.0) if past else found.distance
-        return Estimate(ns, float(moved), flops, distance, found.outside or self.derived)
+        ns = found.value * self._bound_ns(self._heads, new, past)
+        moved = float((new + past) * self.token_bytes)
+        outside = found.outside or self.derived or past > 0
+        return Estimate(ns, moved, self._flops(self._heads, new, past), found.distance, outside)
+
+    def _bound_ns(self, heads: int, new: int, past: int) -> float:
+        return LEAST_NS + NS_PER_S * self._flops(heads, new, past) / self._flops_per_s
+
+    @staticmethod
+    def _flops(heads: int, new: int, past: int) -> float:
+        return 2.0 * new * (past + (new + 1) / 2) * heads * (KEY_DIM + VALUE_DIM)
 
 
 class LatentMixed:
@@ -145,24 +137,40 @@ class LatentMixed:
         return self(mix).ns
 
 
-MODEL = "deepseek-ai/DeepSeek-V3"
+def _decode_projections(gemm: Gemm, heads: int) -> list[Product]:
+    """Latents down and up, the heads' keys and values absorbed, output."""
+    absorbed = [gemm.of(heads * LATENT, 128), gemm.of(heads * VALUE_DIM, LATENT)]
+    return [*_projections(gemm, heads), *absorbed]
 
 
-def _where(folder: str, num_heads: int, kv_dtype: str, fp8_weights: bool) -> dict[str, object]:
-    """The nearest measured variant."""
+def _prefill_projections(gemm: Gemm, heads: int) -> list[Product]:
+    """The same, with keys and values of all heads projected from the latent."""
+    return [*_projections(gemm, heads), gemm.of(heads * 2 * VALUE_DIM, LATENT)]
+
+
+def _projections(gemm: Gemm, heads: int) -> list[Product]:
+    shapes = (
+        (QUERY_RANK, HIDDEN),
+        (LATENT + ROTARY, HIDDEN),
+        (heads * KEY_DIM, QUERY_RANK),
+        (HIDDEN, heads * VALUE_DIM),
+    )
+    return [gemm.of(n, k) for n, k in shapes]
+
+
+def _beside(ns: np.ndarray, tokens: np.ndarray, products: list[Product]) -> np.ndarray:
+    """Module times less the projections of so many tokens."""
+    own = {m: sum(product.ns(m) for product in products) for m in set(tokens.tolist())}
+    return np.asarray(np.maximum(ns - np.array([own[m] for m in tokens.tolist()]), LEAST_NS))
+
+
+def _where(folder: str, num_heads: int, kv_dtype: str) -> dict[str, str | int]:
+    """The nearest measured variant: the heads count most, then the cache, then the weights."""
     names = ("num_heads", "kv_cache_dtype", "gemm_type")
-    found = rows(folder, *GENERATION, names, {"model": MODEL})
+    found = rows(folder, *GENERATION, names, MODEL)
     known = set(zip(*(found[name].tolist() for name in names), strict=True))
-    gemm = "fp8_block" if fp8_weights else "bfloat16"
     best = min(
         known,
-        key=lambda k: (k[1] != kv_dtype, k[2] != gemm, abs(log2(k[0] / num_heads)), k),
+        key=lambda k: (abs(log2(k[0] / num_heads)), k[1] != kv_dtype, k[2] != "bfloat16", k),
     )
-    return {"model": MODEL, **dict(zip(names, best, strict=True))}
-
-
-def _per_pair_ns(length: np.ndarray, ns: np.ndarray) -> float:
-    """Nanoseconds per pair of query and key, from the two longest prompts."""
-    first, second = np.argsort(length)[-2:]
-    pairs = (float(length[second]) ** 2 - float(length[first]) ** 2) / 2
-    return float(ns[second] - ns[first]) / pairs
+    return {**MODEL, **dict(zip(names, best, strict=True))}

@@ -12,7 +12,7 @@ from ..estimate import Estimate
 from ..gpus import GPUSpec
 from ..model_spec import KVLayers, ModelSpec
 from ..operators import Attention, Operator, Operators, RecurrentLayers
-from . import elementwise, latent
+from . import elementwise
 from .comm import AllReduce
 from .decode import DecodeTable
 from .gemm import Gemm
@@ -22,9 +22,13 @@ from .mixed import JointAttention, SeparateAttention
 from .moe import Experts, Moe
 from .prefill import PrefillLaw
 from .recurrent import Recurrent
+from .shapes import dense_layers, expert_layers, num_mixers
 from .systems import SYSTEMS
+from .tables import TableMissing
 
 WIDE_KV = ("bfloat16", "float16", "float32", "bf16", "fp16", "half", "float")
+LEFT_OUT = 0.01
+"""Of the attention's parameters: so few are biases and norms."""
 VALUE_HEAD_DIM = 128
 """Of a gated delta rule; its state has as many keys a head."""
 
@@ -38,6 +42,8 @@ def operators(
         TableMissing: the card has no table of an operator that the model needs.
     """
     size = tensor_parallel_size
+    if any(group.tokens_per_state > 1 or group.shared_kv for group in model.layers):
+        raise TableMissing(f"no measured kernels of the compressed attention of {model.name}.")
     by_tokens = [*_products(model, gpu, size), *_experts(model, gpu, size)]
     by_tokens.append(_elementwise(model, gpu, size))
     if size > 1:
@@ -92,36 +98,27 @@ def _all_reduce(model: ModelSpec, gpu: GPUSpec, size: int) -> Operator:
     return Operator(
         label="all-reduce",
         source=table.source,
-        ns=lambda tokens: table(tokens * model.hidden_size).times(2 * model.num_layers),
+        ns=lambda tokens: table(tokens * model.hidden_size).times(num_mixers(model)),
         derived=table.derived,
     )
 
 
 def _products(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Operator]:
     made = _attention_products(model, gpu, size)
-    h, bits = model.hidden_size, _bits(model, "mlp")
-    dense = model.parameters_of("mlp")
-    if dense and model.intermediate_size:
-        whole = h * model.intermediate_size
-        layers = _layers_of(dense, whole, model.num_layers)
-        gated = round(dense / layers / whole) >= 3
+    h = model.hidden_size
+    layers, gated = dense_layers(model)
+    if layers:
         width = model.intermediate_size // size
-        made += _mlp(Gemm(gpu, bits), h, width, layers, gated, "")
-    shared = model.shared_expert_intermediate_size
+        made += _mlp(Gemm(gpu, _bits(model, "mlp")), h, width, layers, gated, "")
+    shared, layers = model.shared_expert_intermediate_size, expert_layers(model)
     if shared and model.parameters_of("shared_experts"):
-        layers = max(1, round(model.parameters_of("shared_experts") / (3 * h * shared)))
+        matrices = model.parameters_of("shared_experts") / (layers * h * shared)
         gemm = Gemm(gpu, _bits(model, "shared_experts"))
-        made += _mlp(gemm, h, -(-shared // size), layers, True, "shared expert ")
+        gated = round(matrices) >= 3
+        made += _mlp(gemm, h, -(-shared // size), layers, gated, "shared expert ")
     if model.num_experts:
-        layers = max(1, round(model.parameters_of("router") / (h * model.num_experts)))
         made.append(_product("router", model.num_experts, h, layers, Gemm(gpu, 16.0)))
     return made
-
-
-def _layers_of(parameters: int, matrix: int, num_layers: int) -> int:
-    """Layers with an MLP: gated ones have three matrices, others two."""
-    matrices = 2 if abs(parameters / (2 * matrix) - num_layers) < 1 else 3
-    return max(1, round(parameters / (matrices * matrix)))
 
 
 def _mlp(
@@ -135,36 +132,32 @@ def _mlp(
 
 
 def _attention_products(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Operator]:
-    """Query, key and value in one product, output in another; other kinds by their parameters."""
+    """Query, key and value in one product, output in another; what is left by its parameters."""
     h, gemm, made = model.hidden_size, Gemm(gpu, _bits(model, "attention")), []
-    left, rest = model.parameters_of("attention"), []
+    groups = [group for group in model.weights if group.role == "attention"]
+    left = sum(g.num_parameters / min(size, g.max_shards or size) for g in groups)
+    whole, rest = left, 0
     for group in model.layers:
         if group.kind in ("recurrent", "mla"):
-            rest.append(group)
+            rest += group.num_layers
             continue
-        query, kv = model.num_heads * group.head_dim, group.num_kv_heads
-        inner = model.num_heads * (group.head_dim_v or group.head_dim)
-        pair = group.head_dim + (group.head_dim_v or group.head_dim)
-        wide = query / size + group.heads_per_gpu(size) * pair
+        query, inner = (model.num_heads * dim / size for dim in (group.head_dim, _value_dim(group)))
+        pair = group.head_dim + _value_dim(group)
+        wide = query + group.heads_per_gpu(size) * pair
         made.append(_product("qkv projection", wide, h, group.num_layers, gemm))
-        made.append(_product("output projection", h, inner / size, group.num_layers, gemm))
-        left -= group.num_layers * h * (query + kv * pair + inner)
-    layers = sum(group.num_layers for group in rest)
-    if layers and not _whole_module(model):
-        outputs = model.num_heads * VALUE_HEAD_DIM / size
-        inputs = max(left / layers / h / size - outputs, 1.0)
+        made.append(_product("output projection", h, inner, group.num_layers, gemm))
+        left -= group.num_layers * h * (wide + inner)
+    if left > LEFT_OUT * whole:
+        layers = rest or model.num_layers
+        outputs = min(model.num_heads * VALUE_HEAD_DIM / size, left / layers / h / 2)
+        inputs = max(left / layers / h - outputs, 1.0)
         made.append(_product("other attention projections", inputs, h, layers, gemm))
         made.append(_product("output projection", h, outputs, layers, gemm))
     return made
 
 
-def _whole_module(model: ModelSpec) -> bool:
-    """Whether the table of MLA modules holds this model's own projections."""
-    return (
-        all(group.kind == "mla" for group in model.layers)
-        and model.hidden_size == latent.HIDDEN_SIZE
-        and all(not group.index_head_dim for group in model.layers)
-    )
+def _value_dim(group: KVLayers) -> int:
+    return group.head_dim_v or group.head_dim
 
 
 def _head(model: ModelSpec, gpu: GPUSpec, size: int) -> Operator:
@@ -176,8 +169,9 @@ def _head(model: ModelSpec, gpu: GPUSpec, size: int) -> Operator:
 def _experts(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Operator]:
     if not model.num_experts:
         return []
-    one = 3 * model.hidden_size * model.expert_intermediate_size * model.num_experts
-    layers = max(1, round(model.parameters_of("experts") / one))
+    layers = expert_layers(model)
+    one = model.hidden_size * model.expert_intermediate_size * model.num_experts
+    matrices = max(2, min(3, round(model.parameters_of("experts") / (layers * one))))
     experts = Experts(
         hidden_size=model.hidden_size,
         intermediate_size=model.expert_intermediate_size,
@@ -185,6 +179,7 @@ def _experts(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Operator]:
         num_experts=model.num_experts,
         bits=_bits(model, "experts"),
         tensor_parallel_size=size,
+        matrices=matrices,
     )
     moe = Moe(gpu, experts)
     ns = _times(moe, layers)
@@ -218,13 +213,14 @@ def _attention(
     dtype = "bfloat16" if kv_cache_dtype in WIDE_KV else "fp8"
     query = max(1, model.num_heads // size)
     if group.kind == "mla":
-        return _latent(model, gpu, group, dtype, query)
+        return _latent(gpu, group, dtype, query)
     heads = Heads(
         query=query,
         kv=group.heads_per_gpu(size),
         dim=group.head_dim,
         kv_dtype=dtype,
         window=group.window_tokens or 0,
+        dim_v=group.head_dim_v if group.head_dim_v != group.head_dim else 0,
     )
     law = PrefillLaw(gpu, heads)
     decode = DecodeTable(gpu, heads, tile_ns_per_key=law.tile_ns_per_key)
@@ -243,32 +239,17 @@ def _attention(
     )
 
 
-def _latent(
-    model: ModelSpec, gpu: GPUSpec, group: KVLayers, kv_dtype: str, num_heads: int
-) -> Attention:
-    table = Latent(
-        gpu,
-        num_heads=num_heads,
-        kv_dtype=kv_dtype,
-        projection_parameters=_projections(model, group, num_heads),
-        projection_bits=_bits(model, "attention"),
-        whole=_whole_module(model),
-    )
+def _latent(gpu: GPUSpec, group: KVLayers, kv_dtype: str, num_heads: int) -> Attention:
+    table = Latent(gpu, num_heads=num_heads, kv_dtype=kv_dtype)
     return Attention(
-        label="latent attention" + (" and its projections" if table.whole else ""),
+        label="latent attention",
         count=group.num_layers,
         decode=table,
         mixed=LatentMixed(table),
         decode_source=table.source,
         mixed_source=table.source,
-        derived=table.derived,
+        derived=table.derived or bool(group.index_head_dim),  # sparse: counted as full
     )
-
-
-def _projections(model: ModelSpec, group: KVLayers, num_heads: int) -> float:
-    """Parameters of one layer's projections on one GPU."""
-    per_layer = model.parameters_of("attention") / group.num_layers
-    return per_layer * num_heads / model.num_heads
 
 
 def _bits(model: ModelSpec, role: str) -> float:

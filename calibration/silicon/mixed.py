@@ -24,10 +24,13 @@ class JointAttention:
     def __call__(self, mix: Mix) -> Estimate:
         """One layer's launch."""
         reading = self._reading_ns(mix)
-        if self._own_tiles or not mix.decodes:
-            return self._law(mix, reading)
+        if not mix.decodes:
+            return self._law(mix)
         alone = self._decode(mix.decodes, mix.context_tokens)
-        return self._law(Mix(mix.chunks)).plus(alone._replace(ns=reading))
+        if not self._own_tiles:
+            return self._law(Mix(mix.chunks)).plus(alone._replace(ns=reading))
+        joint = self._law(mix, reading)
+        return joint._replace(outside=joint.outside or alone.outside)
 
     def ns(self, mix: Mix) -> float:
         """The time alone."""
@@ -40,7 +43,7 @@ class JointAttention:
         if not mix.decodes:
             return 0.0
         alone = self._decode.ns(mix.decodes, mix.context_tokens)
-        return max(0.0, alone - self._decode.floor_ns(mix.decodes))
+        return max(0.0, alone - self._decode.floor_ns(1))  # one launch less
 
 
 class SeparateAttention:

@@ -6,7 +6,9 @@
 
 ``r`` is read at the measured n; between them the time is linear, and made to rise. Tokens are
 routed unevenly, as they are in service: the table's power-law distribution (exponent 1.01) where it
-has one; the slowest expert then decides, which is part of the measurement. A model whose shape was
+has one; the slowest expert then decides, which is part of the measurement. The bytes are those of a
+router that spreads its tokens evenly at random, and no time is below them (measured experts of
+small shapes stayed in the L2 cache, and skewed routing hits fewer). A model whose shape was
 not measured takes the ratio of the nearest shape, and is flagged.
 """
 
@@ -22,15 +24,16 @@ from ..gpus import GPUSpec
 from ..step_cost import NS_PER_S
 from .gemm import peak_flops
 from .grid import LogGrid
-from .monotone import Rising
+from .monotone import Rising, from_memory
 from .systems import SYSTEMS
 from .tables import TableMissing, rows, source_of
 
 OPERATOR = ("moe", "moe")
 SHAPE = ("hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size")
 DISTRIBUTIONS = ("power_law_1.01", "power_law_1.2", "balanced")
-MATRICES = 3
-"""Gate, up and down."""
+FEWEST_POINTS = 15
+"""A shape measured at fewer token counts, or not to ``MOST_TOKENS``, is no table of one."""
+MOST_TOKENS = 4096
 BITS = {
     "bfloat16": 16.0,
     "fp8": 8.0,
@@ -53,6 +56,8 @@ class Experts:
     num_experts: int
     bits: float
     tensor_parallel_size: int = 1
+    matrices: int = 3
+    """Gate, up and down; two without a gate."""
 
     def bytes_read(self, tokens: float) -> float:
         """On one GPU: each expert that a token chose, once."""
@@ -65,7 +70,7 @@ class Experts:
 
     @property
     def _expert_parameters(self) -> float:
-        whole = MATRICES * self.hidden_size * self.intermediate_size
+        whole = self.matrices * self.hidden_size * self.intermediate_size
         return whole / self.tensor_parallel_size
 
 
@@ -90,6 +95,7 @@ class Moe:
             num_experts=shape[3],
             bits=BITS.get(dtype, 16.0),
             tensor_parallel_size=shape[4],
+            matrices=experts.matrices,
         )
         self.flops_per_s = peak_flops(gpu, _units(dtype))
         self.derived = shape != _shape(experts) or not 0.9 <= entry.bits / experts.bits <= 1.1
@@ -99,7 +105,14 @@ class Moe:
         grid = LogGrid((tokens,), table["ns"][chosen] / bound)
         self._found = grid.cut()
         points = grid.axes[0]
-        measured = [self._found(n).value * self._bound_ns(experts, n) for n in points]
+        measured = [
+            from_memory(
+                self._found(n).value * self._bound_ns(experts, n),
+                experts.bytes_read(n),
+                gpu.memory_bandwidth_bytes_per_s,
+            )
+            for n in points
+        ]
         self._ns = Rising(points, measured)
 
     def __call__(self, tokens: int) -> Estimate:
@@ -138,7 +151,15 @@ def _nearest(
 ) -> tuple[str, tuple[int, ...]]:
     """Weight format and shape that are most like these experts."""
     columns = [table[name].tolist() for name in ("moe_dtype", *SHAPE)]
-    known = {key for key in zip(*columns, strict=True) if key[0] in BITS and key[-1] == 1}
+    points: dict[tuple[str, *tuple[int, ...]], set[int]] = {}
+    for key, tokens in zip(zip(*columns, strict=True), table["num_tokens"].tolist(), strict=True):
+        if key[0] in BITS and key[-1] == 1:
+            points.setdefault(key, set()).add(tokens)
+    known = {
+        key
+        for key, tokens in points.items()
+        if len(tokens) >= FEWEST_POINTS and max(tokens) >= MOST_TOKENS
+    }
     if not known:
         raise TableMissing(f"no measured experts on {gpu_name}.")
     wanted = _shape(experts)

@@ -13,6 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..step_cost import NS_PER_S
+
+ASSUMED_READ = 0.8
+"""Of the peak bandwidth, where nothing was measured from memory."""
 DISTURBED = 1.2
 """Times a larger shape's time: scatter is smaller than this."""
 
@@ -37,6 +41,16 @@ def undisturbed(grid: np.ndarray) -> np.ndarray:
     return np.where(grid > DISTURBED * least, least, grid)
 
 
+def from_memory(ns: float, moved_bytes: float, bandwidth_bytes_per_s: float) -> float:
+    """A time in which so many bytes come from memory, as they do in a server.
+
+    A measured time that would need more than the card's bandwidth was read from its cache: the
+    bytes are then taken at ``ASSUMED_READ`` of the bandwidth.
+    """
+    least = NS_PER_S * moved_bytes / bandwidth_bytes_per_s
+    return ns if ns >= least else least / ASSUMED_READ
+
+
 class Rising:
     """A piecewise-linear, non-decreasing time over a measured quantity.
 
@@ -47,7 +61,7 @@ class Rising:
 
     def __init__(self, points: Sequence[float], ns: Sequence[float]) -> None:
         self.points = [float(x) for x in points]
-        self.ns = rising(ns)
+        self.ns = rising(undisturbed(np.array(ns, dtype=float)).tolist())
 
     def __call__(self, x: float) -> float:
         """Linear in between, the first value below, in proportion beyond the last."""

@@ -73,9 +73,9 @@ class PrefillLaw:
         """
         found = self._found(mix.chunks)
         flops, moved = self._work(mix.chunks, mix.decodes, mix.context_tokens)
-        beside = mix.decodes or any(past for _, past in mix.chunks)
-        outside = found.outside or self.derived
-        distance = max(found.distance, 1.0) if beside else found.distance
+        cached = any(past for _, past in mix.chunks)
+        outside = found.outside or self.derived or self._beyond(mix.chunks)
+        distance = max(found.distance, 1.0) if cached or mix.decodes else found.distance
         return Estimate(self.ns(mix, cold_decode_ns), moved, flops, distance, outside)
 
     def ns(self, mix: Mix, cold_decode_ns: float = 0.0) -> float:
@@ -88,7 +88,7 @@ class PrefillLaw:
             tiles += own
             most_tiles = max(most_tiles, own)
             keys += shape.keys(new, past, window)
-            longest = max(longest, min(past, window) + new if window else past + new)
+            longest = max(longest, shape.longest(new, past, window))
         extra = self._correction_ns(chunks)
         if decodes:
             seen = max(uneven, context / decodes)
@@ -103,6 +103,10 @@ class PrefillLaw:
         law = self._law_ns(_Load(tiles, keys, longest))
         return max(self.floor_ns + law + extra, self.floor_ns)
 
+    def _beyond(self, chunks: Chunks) -> bool:
+        """Whether a tile sees more keys than any that was measured."""
+        return any(past + new > self._longest_measured for new, past in chunks)
+
     def _found(self, chunks: Chunks) -> Found:
         """The ratio of table to law at these chunks, without cached tokens."""
         return self._ratio(len(chunks), sum(new for new, _ in chunks) / len(chunks))
@@ -115,7 +119,8 @@ class PrefillLaw:
             shape, window = self._shape, self.heads.window
             tiles = sum(shape.tiles(new) for new, _ in chunks)
             keys = sum(shape.keys(new, 0, window) for new, _ in chunks)
-            law = self._law_ns(_Load(tiles, keys, max(new for new, _ in chunks)))
+            longest = max(shape.longest(new, 0, window) for new, _ in chunks)
+            law = self._law_ns(_Load(tiles, keys, longest))
             known = law * (self._found(chunks).value - 1.0)
             if alone:
                 self._corrections[alone] = known
@@ -134,8 +139,10 @@ class PrefillLaw:
         self._key_ns = float(above[long] * sms / keys[long])
         start = float(above[many] * sms / tiles[many]) - self._key_ns * float(length[many])
         self._start_ns = max(start, 0.0)
-        loads = zip(tiles.tolist(), keys.tolist(), length.tolist(), strict=True)
+        longest = [shape.longest(int(q), 0, entry.window) for q in length]
+        loads = zip(tiles.tolist(), keys.tolist(), longest, strict=True)
         law = np.array([self._law_ns(_Load(*load)) for load in loads])
+        self._longest_measured = int(length.max())
         kept = length >= SHORT_TOKENS
         self._ratio = LogGrid((batch[kept], length[kept]), above[kept] / law[kept])
 
@@ -200,6 +207,11 @@ class _Shape:
         if window:
             keys = min(keys, tiles * (window + self._tokens))
         return keys * self._heads
+
+    def longest(self, new: int, past: int, window: int) -> float:
+        """Keys that one tile visits at most."""
+        seen = float(past + new)
+        return min(seen, window + self._tokens) if window else seen
 
 
 class _Load(NamedTuple):

@@ -1,7 +1,8 @@
 """Recurrent layers (gated delta rule): convolution and state update, from their table.
 
 Decode costs by sequence, prefill by token; both are read off the table of the nearest head counts
-and scaled by the number of value heads. Cards without the table use the states' bytes instead.
+and scaled by the number of value heads; states come from memory. Other recurrent layers (Mamba-2)
+are costed alike, which nothing here can tell apart.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import numpy as np
 
 from ..estimate import NOTHING, Estimate
 from ..gpus import GPUSpec
-from .grid import LogGrid
+from .monotone import Rising, from_memory
 from .systems import SYSTEMS
 from .tables import rows, source_of
 
 OPERATOR = ("linear_attention", "gdn")
+SAME_HEADS = 0.05
+"""States carry the convolution beside the heads: so much off is the same number of heads."""
 
 
 class Recurrent:
@@ -36,12 +39,14 @@ class Recurrent:
         found = rows(folder, *OPERATOR, columns)
         heads = found["num_v_heads"]
         nearest = min(set(heads.tolist()), key=lambda n: (abs(log2(n / value_heads)), n))
-        self.derived = nearest != value_heads
-        self._scale = value_heads / nearest
+        self.derived = abs(nearest / value_heads - 1) > SAME_HEADS
+        scale = value_heads / nearest if self.derived else 1.0
         chosen = heads == nearest
-        self._decode = _summed(found, chosen & (found["phase"] == "generation"), "batch_size")
+        decodes = chosen & (found["phase"] == "generation")
+        self._decode = _summed(found, decodes, "batch_size", scale)
         one = chosen & (found["phase"] == "context") & (found["batch_size"] == 1)
-        self._prefill = _summed(found, one, "seq_len")
+        self._prefill = _summed(found, one, "seq_len", scale)
+        self._bandwidth = gpu.memory_bandwidth_bytes_per_s
 
     def decode(self, sequences: int) -> Estimate:
         """One token of each."""
@@ -51,23 +56,24 @@ class Recurrent:
         """So many tokens of one sequence."""
         return self._read(self._prefill, new, 2.0 * self.state_bytes)
 
-    def _read(self, grid: LogGrid, count: int, moved: float) -> Estimate:
+    def _read(self, time: Rising, count: int, moved: float) -> Estimate:
         if count <= 0:
             return NOTHING
-        found = grid(count)
-        last = grid.axes[0][-1]
-        ns = found.value * self._scale * max(1.0, count / last)
-        return Estimate(ns, moved, 0.0, found.distance, found.outside or self.derived)
+        ns = from_memory(time(count), moved, self._bandwidth)
+        away = min(abs(log2(count / x)) for x in time.points)
+        return Estimate(ns, moved, 0.0, away, count > time.points[-1] or self.derived)
 
 
-def _summed(found: dict[str, np.ndarray], keep: np.ndarray, axis: str) -> LogGrid:
-    """The kernels of one pass together, by sequences or tokens (the mean over measured models)."""
-    totals: dict[int, float] = {}
+def _summed(found: dict[str, np.ndarray], keep: np.ndarray, axis: str, scale: float) -> Rising:
+    """The kernels of one pass together, by sequences or tokens (the mean over measured models).
+
+    Counts at which one of the kernels was not measured are left out.
+    """
+    kernels = set(found["kernel_source"][keep].tolist())
+    totals: dict[float, float] = {}
     for count in sorted(set(found[axis][keep].tolist())):
         here = keep & (found[axis] == count)
-        kernels = set(found["kernel_source"][here].tolist())
-        totals[count] = sum(
-            float(found["ns"][here & (found["kernel_source"] == kernel)].mean())
-            for kernel in kernels
-        )
-    return LogGrid((np.array(list(totals)),), np.array(list(totals.values())))
+        parts = [found["ns"][here & (found["kernel_source"] == kernel)] for kernel in kernels]
+        if all(len(part) for part in parts):
+            totals[float(count)] = scale * sum(float(part.mean()) for part in parts)
+    return Rising(list(totals), list(totals.values()))
