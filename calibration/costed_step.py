@@ -69,7 +69,10 @@ def cost_a_step(
         step_s=cost.step_s(batch),
         band=cost.band_of(batch),
         terms=_shown(cost, batch),
-        notes=_notes(model, batch, server["max_num_seqs"] or batch_defaults(gpu)[1]),
+        notes=(
+            *cost.caveats,
+            *_notes(model, batch, server["max_num_seqs"] or batch_defaults(gpu)[1]),
+        ),
     )
 
 

@@ -97,6 +97,8 @@ def profile_cost(
         source="measured",
         taken_from=source,
         band=BAND,
+        caveat=f"The kernel times of {path.name} are taken as they are: they hold for the card, "
+        "the model and the tensor-parallel size that they were measured on.",
     )
 
 

@@ -53,6 +53,8 @@ class OperatorCost(StepCost):
     taken_from: str
     """Package, version and card, or folder."""
     band: Band
+    caveat: str = ""
+    """One sentence on what cannot be checked; empty without."""
     uses_longest: bool = field(init=False)
     _by_tokens: dict[int, float] = field(init=False, repr=False, compare=False)
     _by_rows: dict[int, float] = field(init=False, repr=False, compare=False)
@@ -68,6 +70,11 @@ class OperatorCost(StepCost):
     def origin(self) -> str:
         """The source with what it was taken from, for people."""
         return f"{self.source} ({self.taken_from})"
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What cannot be checked."""
+        return (self.caveat,) if self.caveat else ()
 
     def step_ns(self, batch: Batch) -> float:
         """Nanoseconds of one engine step of this shape."""
@@ -192,7 +199,9 @@ class OperatorCost(StepCost):
         by_tokens = self._by_tokens.get(tokens)
         if by_tokens is None:
             run = padded(tokens, self.capture_sizes)
-            by_tokens = sum([operator.time_ns(run) for operator in self.operators.by_tokens])
+            by_tokens = sum(
+                [o.time_ns(run if o.padded else tokens) for o in self.operators.by_tokens]
+            )
             self._by_tokens[tokens] = by_tokens
         by_rows = self._by_rows.get(rows)
         if by_rows is None:
@@ -210,7 +219,8 @@ class OperatorCost(StepCost):
         for count, operators in ((run, self.operators.by_tokens), (rows, self.operators.by_rows)):
             for operator in operators:
                 before = made.get(operator.label, (operator, NOTHING))[1]
-                made[operator.label] = operator, before.plus(operator.ns(count))
+                own = count if operator.padded else batch.num_tokens
+                made[operator.label] = operator, before.plus(operator.ns(own))
         terms = [
             self._term(label, operator.source, estimate, operator.flops_per_s)
             for label, (operator, estimate) in made.items()

@@ -27,6 +27,9 @@ class Operator:
     """No measured kernel is just like it."""
     flops_per_s: float | None = None
     """Peak of the units it runs on; None: those of 16-bit floats."""
+    padded: bool = True
+    """Whether the rows that fill up a captured graph cost like others (experts: they choose none
+    that the tokens have not chosen)."""
     time: Callable[[int], float] | None = None
     """The time alone, where that is quicker to have."""
 

@@ -129,6 +129,11 @@ class PipelinedCost(StepCost):
         """The source with what it was taken from, for people."""
         return f"{self.whole.origin}, on {self.pipeline_parallel_size} pipeline stages"
 
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """Those of the whole model's source."""
+        return self.whole.caveats
+
     def step_ns(self, batch: Batch) -> float:
         """Nanoseconds of one round."""
         return self.decode_line(batch).first_ns

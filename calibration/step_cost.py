@@ -125,6 +125,11 @@ class StepCost(ABC):
         """
         return ()
 
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What the reader of a step time should know, one sentence each."""
+        return ()
+
     def band_of(self, batch: Batch) -> Band:
         """The band of one shape: wider the farther its terms lie from what was measured."""
         return self.band

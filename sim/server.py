@@ -260,8 +260,9 @@ def _cost_notes(cost: StepCost, deployment: Deployment, budget: MemoryBudget) ->
         longest_context=longest,
     )
     if not names:
-        return ()
+        return cost.caveats
     return (
+        *cost.caveats,
         f"Step times of {', '.join(names)} are extrapolated or derived at the largest shapes of "
         "this server: no measured shape surrounds them (kvsim cost shows each term).",
     )

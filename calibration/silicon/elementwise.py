@@ -57,7 +57,7 @@ def layers_ns(gpu: GPUSpec, made: tuple[Kernel, ...], tokens: int) -> Estimate:
     for kernel in made:
         size = kernel.values_per_token * VALUE_BYTES * tokens
         total += kernel.launches * _ns(gpu, size)
-        moved += kernel.launches * size
+        moved += kernel.launches * _from_memory(gpu, size)
     return Estimate(total, moved, 0.0, 0.0, False)
 
 
@@ -67,7 +67,12 @@ def sampling_ns(gpu: GPUSpec, vocab_size: int, num_rows: int) -> Estimate:
         return NOTHING
     size = float(num_rows * vocab_size * LOGIT_BYTES)
     ns = LOGIT_PASSES * _ns(gpu, size) + (SAMPLING_KERNELS - LOGIT_PASSES) * LEAST_NS
-    return Estimate(ns, LOGIT_PASSES * size, 0.0, 0.0, False)
+    return Estimate(ns, LOGIT_PASSES * _from_memory(gpu, size), 0.0, 0.0, False)
+
+
+def _from_memory(gpu: GPUSpec, size: float) -> float:
+    """Bytes that memory moves: none where the cache still has them."""
+    return size if size >= (gpu.l2_bytes or 0) else 0.0
 
 
 def _ns(gpu: GPUSpec, size: float) -> float:

@@ -190,6 +190,7 @@ def _experts(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Operator]:
             ns=ns,
             derived=moe.derived,
             flops_per_s=moe.flops_per_s,
+            padded=False,
         )
     ]
 

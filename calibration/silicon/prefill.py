@@ -32,6 +32,7 @@ import numpy as np
 from ..estimate import Estimate
 from ..gpus import GPUSpec
 from ..operators import Chunks, Mix
+from ..step_cost import NS_PER_S
 from .grid import Found, LogGrid
 from .heads import Heads, differs, measured, nearest
 from .monotone import undisturbed
@@ -52,6 +53,7 @@ class PrefillLaw:
         self.heads = heads
         system = SYSTEMS[gpu.name]
         self._sms, self._l2_bytes = system.num_sms, gpu.l2_bytes
+        self._flops_per_s = gpu.flops_of("bf16") or 0.0
         entry = nearest(gpu.name, OPERATOR, heads)
         found = measured(gpu.name, OPERATOR, entry, ("batch_size", "isl", "kernel_source"))
         self.derived = differs(heads, entry) or entry.window != heads.window
@@ -89,7 +91,7 @@ class PrefillLaw:
             most_tiles = max(most_tiles, own)
             keys += shape.keys(new, past, window)
             longest = max(longest, shape.longest(new, past, window))
-        extra = self._correction_ns(chunks)
+        extra, beside = 0.0, self._correction_ns(chunks)
         if decodes:
             seen = max(uneven, context / decodes)
             if window:
@@ -98,10 +100,10 @@ class PrefillLaw:
             tiles, keys = tiles + decodes * query, keys + context * query
             longest = max(longest, seen)
             work = query * (decodes * self._start_ns + context * self._key_ns) / self._sms
-            extra += self._reading_ns(decodes, context, work, cold_decode_ns) - work
-            extra += decodes * most_tiles * EMPTY_TILE_NS / self._sms
-        law = self._law_ns(_Load(tiles, keys, longest))
-        return max(self.floor_ns + law + extra, self.floor_ns)
+            extra = self._reading_ns(decodes, context, work, cold_decode_ns) - work
+            beside += decodes * most_tiles * EMPTY_TILE_NS / self._sms
+        law = self._law_ns(_Load(tiles, keys, longest), extra)
+        return self.floor_ns + max(law + beside, 0.0)
 
     def _beyond(self, chunks: Chunks) -> bool:
         """Whether a tile sees more keys than any that was measured."""
@@ -143,11 +145,15 @@ class PrefillLaw:
         loads = zip(tiles.tolist(), keys.tolist(), longest, strict=True)
         law = np.array([self._law_ns(_Load(*load)) for load in loads])
         self._longest_measured = int(length.max())
+        wider = self.heads.dim / entry.dim  # of a kernel that was not measured at this dimension
+        at_peak = NS_PER_S * 4.0 * self.heads.dim * shape.rows * sms / self._flops_per_s
+        self._key_ns = max(self._key_ns * wider, at_peak)
         kept = length >= SHORT_TOKENS
         self._ratio = LogGrid((batch[kept], length[kept]), above[kept] / law[kept])
 
-    def _law_ns(self, load: _Load) -> float:
-        work = (load.tiles * self._start_ns + load.keys * self._key_ns) / self._sms
+    def _law_ns(self, load: _Load, more_ns: float = 0.0) -> float:
+        """``more_ns`` of work that is no tile's: reading keys."""
+        work = (load.tiles * self._start_ns + load.keys * self._key_ns) / self._sms + more_ns
         longest = self._start_ns + self._key_ns * load.longest
         return max(longest, work + (longest / 2 if load.tiles > self._sms else 0.0))
 
@@ -194,7 +200,8 @@ class _Shape:
     def __init__(self, system: System, heads: Heads) -> None:
         packed = system.packs_query_heads
         self._heads = heads.kv if packed else heads.query
-        self._tokens = max(1.0, system.tile_rows / (heads.group if packed else 1.0))
+        self.rows = system.tile_rows
+        self._tokens = max(1.0, self.rows / (heads.group if packed else 1.0))
 
     def tiles(self, new: int) -> int:
         """Of all heads."""

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from kvsim.calibration.gpus import load_gpu
-from kvsim.calibration.operators import Mix
-from kvsim.calibration.silicon import SYSTEMS, tables
+from kvsim.calibration.models import load_model
+from kvsim.calibration.operators import Mix, Operator
+from kvsim.calibration.silicon import SYSTEMS, layers, tables
 from kvsim.calibration.silicon.cold import COLD, ColdGrid
 from kvsim.calibration.silicon.comm import AllReduce
 from kvsim.calibration.silicon.decode import DecodeTable
@@ -332,3 +333,41 @@ def test_cold_grid_by_hand() -> None:
     cold = grid.at(1).ns
     assert cold[:4] == pytest.approx([10, 14, 26, 42], abs=40)
     assert cold[4:] == pytest.approx([138, 266, 522, 1034])
+
+
+MATRICES = ("attention", "mlp", "shared_experts", "router")
+MODELS = (
+    "llama-3.1-8b",
+    "opt-13b",
+    "gemma-4-26b-a4b",
+    "qwen3.5-35b-a3b",
+    "deepseek-v2-lite",
+    "deepseek-v3.2",
+    "glm-5.2",
+    "nemotron-3-nano-30b-a3b",
+    "minimax-m3",
+    "phi-3-mini",
+)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("size", [1, 8])
+def test_products_have_the_parameters_of_the_model(
+    name: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every matrix of a model is in one product, replicated ones on every GPU."""
+    model, made = load_model(name), []
+    kept = layers._product
+
+    def product(label: str, n: float, k: float, count: int, gemm: Gemm) -> Operator:
+        made.append(round(n) * round(k) * count)
+        return kept(label, n, k, count, gemm)
+
+    monkeypatch.setattr(layers, "_product", product)
+    layers._products(model, load_gpu("h200"), size)
+    held = sum(
+        group.num_parameters / min(size, group.max_shards or size)
+        for group in model.weights
+        if group.role in MATRICES
+    )
+    assert sum(made) == pytest.approx(held, rel=0.06 if name.startswith("gemma-4") else 0.015)
