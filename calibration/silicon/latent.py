@@ -5,10 +5,12 @@ its projections in 16 bits. What the projections take is subtracted as matrix pr
 card, P(tokens); what is left is the attention with its small kernels:
 
     decode(B, S) = module(B, S) - P(B)                     corrected in ``cold``
-    prefill(q)   = r(q) * (launch + 2 pairs heads (192 + 128) / F),     r from module(q) - P(q)
+    prefill(q)   = a(q) + e * 2 pairs heads (192 + 128) / F
+        e        from the longest prompt, at least 1
+        a(q)     module(q) - P(q) less the pairs' part: launches, writes, small kernels
 
-``pairs`` are those of a query and a key it sees, cached ones included; ``F`` is the card's peak, so
-that r >= 1. A model's own projections are costed by ``layers`` from its own parameters.
+``pairs`` are those of a query and a key it sees, cached ones included; ``F`` is the card's peak. A
+model's own projections are costed by ``layers`` from its own parameters.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from ..operators import Mix
 from ..step_cost import NS_PER_S
 from .cold import ColdGrid
 from .gemm import Gemm, Product
-from .grid import LogGrid
+from .monotone import Rising
 from .systems import SYSTEMS
 from .tables import rows, source_of
 
@@ -71,8 +73,13 @@ class Latent:
         one = prefill["batch_size"] == 1
         length = prefill["isl"][one]
         ns = _beside(prefill["ns"][one], length, _prefill_projections(gemm, heads))
-        bound = np.array([self._bound_ns(heads, int(q), 0) for q in length])
-        self._prefill = LogGrid((length,), np.maximum(ns / bound, 1.0))
+        peak = np.array([self._pairs_ns(heads, int(q), 0) for q in length])
+        longest = int(np.argmax(length))
+        self._slower = max(1.0, float(ns[longest] / peak[longest]))
+        rest = np.maximum(ns - self._slower * peak, LEAST_NS)
+        order = np.argsort(length)
+        self._beside = Rising(length[order].tolist(), rest[order].tolist())
+        self._longest = int(length[longest])
 
     def means(self, batch: int, contexts: list[float]) -> tuple[list[float], float]:
         """``(ns at each mean context, ns per token of one sequence beyond the last knot)``."""
@@ -105,14 +112,15 @@ class Latent:
 
     def chunk(self, new: int, past: int) -> Estimate:
         """Prefill of ``new`` tokens after ``past`` cached ones, which the table does not have."""
-        found = self._prefill(new)
-        ns = found.value * self._bound_ns(self._heads, new, past)
+        ns = self._beside(min(new, self._longest))
+        ns += self._slower * self._pairs_ns(self._heads, new, past)
         moved = float((new + past) * self.token_bytes)
-        outside = found.outside or self.derived or past > 0
-        return Estimate(ns, moved, self._flops(self._heads, new, past), found.distance, outside)
+        outside = self.derived or past > 0 or new > self._longest
+        distance = min(abs(log2(new / x)) for x in self._beside.points)
+        return Estimate(ns, moved, self._flops(self._heads, new, past), distance, outside)
 
-    def _bound_ns(self, heads: int, new: int, past: int) -> float:
-        return LEAST_NS + NS_PER_S * self._flops(heads, new, past) / self._flops_per_s
+    def _pairs_ns(self, heads: int, new: int, past: int) -> float:
+        return NS_PER_S * self._flops(heads, new, past) / self._flops_per_s
 
     @staticmethod
     def _flops(heads: int, new: int, past: int) -> float:
