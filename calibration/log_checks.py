@@ -40,7 +40,8 @@ def given_against_log(
     log: StartupLog, *, gpu: str | None, model: str | None, flags: Mapping[str, Any]
 ) -> list[str]:
     """A note for each value of the user's that the log has otherwise."""
-    pairs = [("model", *_models(log, model)), ("gpu", *_gpus(log, gpu))]
+    pairs: list[tuple[str, Any, Any]] = []
+    pairs += [("model", *_models(log, model)), ("gpu", *_gpus(log, gpu))]
     pairs += [(name, value, log.flags.get(name)) for name, value in flags.items()]
     if flags.get("engine") is not None and log.release is not None:
         pairs.append(("engine", load_engine(flags["engine"]).name, _stands_for(log.release)))

@@ -56,9 +56,11 @@ def _range(line: MemoryLine) -> str:
 
 def pool_facts(budget: MemoryBudget) -> dict[str, str]:
     """What the KV pool holds, name to printed value."""
+    keys = budget.index_bytes_per_token
+    beside = f" and {words.count(keys)} B of indexer keys" if keys else ""
     return {
-        "KV bytes per token": f"{words.count(budget.kv_bytes_per_token)} B",
-        "block": f"{budget.block_size} tokens, {words.size(budget.block_bytes)}",
+        "KV bytes per token": f"{words.count(budget.kv_bytes_per_token)} B{beside}",
+        "block": f"{words.tokens(budget.block_size)}, {words.size(budget.block_bytes)}",
         "num_gpu_blocks": f"{words.count(budget.num_gpu_blocks)} (one of them the null block)",
         "KV tokens": words.count(budget.kv_cache_tokens),
         f"requests of {words.count(budget.max_model_len)} tokens": f"{budget.max_concurrency:,.2f}",
