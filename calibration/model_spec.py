@@ -170,6 +170,8 @@ class ModelSpec:
     """What the user asked its weights to be stored as, beyond what the checkpoint has."""
     draft_method: str | None = None
     """``eagle`` or ``eagle3``: a head that drafts for another model, no model of its own."""
+    target_hidden_size: int = 0
+    """Of a draft head: the width of the hidden states that it reads (0: a model of its own)."""
     mtp_layers: tuple[KVLayers, ...] = ()
     """Multi-token-prediction layers, loaded only to speculate."""
     mtp_weights: tuple[WeightGroup, ...] = ()

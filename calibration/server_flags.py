@@ -69,6 +69,11 @@ class ServerFlags:
                 f"gpu_memory_utilization(={self.gpu_memory_utilization}) must be in (0, 1]."
             )
         limit = self.max_model_len or self.model.max_position_embeddings
+        drafts = self.speculation.num_speculative_tokens if self.speculation else 0
+        if drafts >= limit:
+            raise ValueError(
+                f"num_speculative_tokens(={drafts}) must be < max_model_len(={limit})."
+            )
         if self.block_size > limit:
             raise ValueError(f"block_size(={self.block_size}) must be <= max_model_len(={limit}).")
 

@@ -144,9 +144,7 @@ def held(one: Combination, tokens: int) -> str:
 def demand_title(demand: Demand) -> str:
     """``64 requests of 8,192 tokens``."""
     plural = "" if demand.num_requests == 1 else "s"
-    return (
-        f"{words.count(demand.num_requests)} request{plural} of {words.count(demand.tokens)} tokens"
-    )
+    return f"{words.count(demand.num_requests)} request{plural} of {words.tokens(demand.tokens)}"
 
 
 def demand_sheet(found: Sequence[Combination], index: int) -> Sheet:

@@ -98,7 +98,8 @@ def batch_words(batch: Batch) -> str:
         mean = words.count(batch.decode_context_tokens / batch.num_decodes)
         plural = "s" * (batch.num_decodes > 1)
         rest = "" if even else f" on average, {words.count(batch.longest_context_tokens)} at most"
-        parts.append(f"{words.count(batch.num_decodes)} decode{plural} of {mean} tokens{rest}")
+        each = "token" if mean == "1" else "tokens"
+        parts.append(f"{words.count(batch.num_decodes)} decode{plural} of {mean} {each}{rest}")
     if len(batch.chunks) > MOST_CHUNKS_NAMED:
         new = sum(new for new, _ in batch.chunks)
         parts.append(f"{len(batch.chunks)} chunks of {words.count(new)} new tokens in all")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LINE_TITLES = {
     "weights": "weights",
+    "draft_weights": "drafter's weights",
     "activation_peak": "activation peak",
     "runtime": "runtime",
     "nccl": "NCCL buffers",
@@ -63,7 +64,7 @@ def pool_facts(budget: MemoryBudget) -> dict[str, str]:
         "block": f"{words.tokens(budget.block_size)}, {words.size(budget.block_bytes)}",
         "num_gpu_blocks": f"{words.count(budget.num_gpu_blocks)} (one of them the null block)",
         "KV tokens": words.count(budget.kv_cache_tokens),
-        f"requests of {words.count(budget.max_model_len)} tokens": f"{budget.max_concurrency:,.2f}",
+        f"requests of {words.tokens(budget.max_model_len)}": f"{budget.max_concurrency:,.2f}",
     }
 
 

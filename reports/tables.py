@@ -64,11 +64,11 @@ def pool_table(
     facts = pool_facts(budget)
     for tokens in request_tokens:
         if longest_tokens is not None and tokens > longest_tokens:
-            facts[f"requests of {words.count(tokens)} tokens"] = words.NONE
+            facts[f"requests of {words.tokens(tokens)}"] = words.NONE
             continue
         together, in_turn = budget.requests_of(tokens), budget.steady_requests_of(tokens)
         more = f" ({words.count(in_turn)} admitted in turn)" if in_turn > together else ""
-        facts[f"requests of {words.count(tokens)} tokens"] = words.count(together) + more
+        facts[f"requests of {words.tokens(tokens)}"] = words.count(together) + more
     return facts_table("KV pool", facts)
 
 

@@ -24,6 +24,7 @@ from .drafts import (
     mtp_in_16_bits,
     mtp_layers,
     mtp_rows,
+    target_width,
 )
 from .fields import Fields
 from .kv import kv_layers, kv_layers_of, kv_shape
@@ -98,6 +99,7 @@ def spec_from_config(raw: Mapping[str, Any], *, name: str, source: str, where: s
         expert_intermediate_size=experts.intermediate_size,
         shared_expert_intermediate_size=experts.shared_intermediate_size,
         draft_method=method,
+        target_hidden_size=target_width(fields) if method is not None else 0,
         mtp_layers=kv_layers_of(fields, mtp),
         mtp_weights=_mtp_weights(fields, mtp, {} if wide_mtp else bits) if mtp else (),
         unknown_architecture=unknown_architecture(raw, fields),
