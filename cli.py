@@ -188,7 +188,7 @@ def memory(
     if as_json:
         _print_json(memory_json(found, lengths))
         return
-    report = memory_report(found, lengths)
+    report = memory_report(found, lengths, drawn=out is not None)
     typer.echo(report.heading)
     for table in report.tables:
         _print(table)

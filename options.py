@@ -296,8 +296,14 @@ def cost_options(
     tensor_parallel_size: Annotated[
         int, _option(_SERVER, "GPUs per replica.", "--tensor-parallel-size")
     ] = 1,
+    pipeline_parallel_size: Annotated[
+        int, _option(_SERVER, "Stages that the layers are divided over; times the GPUs.")
+    ] = 1,
     max_num_seqs: Annotated[
         int | None, _option(_SERVER, "Requests at once: up to twice as many in a CUDA graph.")
+    ] = None,
+    max_num_batched_tokens: Annotated[
+        int | None, _option(_SERVER, "Tokens of each batch in a pipeline (vLLM's default by card).")
     ] = None,
     enforce_eager: Annotated[bool, _option(_SERVER, "No CUDA graphs.", "--enforce-eager")] = False,
     async_scheduling: Annotated[bool, _option(_ENGINE, "Schedule a step ahead.")] = True,

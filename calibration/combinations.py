@@ -87,6 +87,11 @@ class Combination:
         return bisect_right(lengths, self.budget.usable_blocks, key=self.budget.blocks_of)
 
     @property
+    def length_words(self) -> str:
+        """Whose length it is, for a sentence."""
+        return "max_model_len" if self.length_source == "max_model_len" else "model's own length"
+
+    @property
     def length_bound(self) -> str:
         """What limits it: ``KV pool``, ``model`` or ``max_model_len``."""
         return self.length_source if self.longest_tokens == self.max_model_len else "KV pool"

@@ -10,6 +10,8 @@ from .costs import step_cost
 from .engine_defaults import batch_defaults
 from .gpus import GPUSpec
 from .model_spec import ModelSpec
+from .room import room_notes
+from .stages import stages_of
 from .step_cost import NS_PER_S, Band, Batch, StepCost
 from .terms import Term
 
@@ -21,6 +23,7 @@ class CostedStep:
     model: ModelSpec
     gpu: GPUSpec
     tensor_parallel_size: int
+    pipeline_parallel_size: int
     batch: Batch
     source: str
     origin: str
@@ -57,11 +60,14 @@ def cost_a_step(
     """
     server = {name: value for name, value in flags.items() if name != "step_cost"}
     _check(server)
+    stages = server.get("pipeline_parallel_size", 1)
+    stages_of(model, stages)
     cost = step_cost(flags["step_cost"], model=model, gpu=gpu, **server)
     return CostedStep(
         model=model,
         gpu=gpu,
         tensor_parallel_size=server["tensor_parallel_size"],
+        pipeline_parallel_size=stages,
         batch=batch,
         source=cost.source,
         origin=cost.origin,
@@ -72,13 +78,21 @@ def cost_a_step(
         notes=(
             *cost.caveats,
             *_notes(model, batch, server["max_num_seqs"] or batch_defaults(gpu)[1]),
+            *room_notes(
+                model,
+                gpu,
+                batch,
+                kv_cache_dtype=server["kv_cache_dtype"],
+                tensor_parallel_size=server["tensor_parallel_size"],
+                pipeline_parallel_size=stages,
+            ),
         ),
     )
 
 
 def _check(server: Mapping[str, Any]) -> None:
-    for name in ("tensor_parallel_size", "max_num_seqs"):
-        value = server[name]
+    for name in ("tensor_parallel_size", "max_num_seqs", "max_num_batched_tokens"):
+        value = server.get(name)
         if value is not None and value <= 0:
             raise ValueError(f"{name}(={value}) must be > 0.")
 
@@ -92,6 +106,8 @@ def _shown(cost: StepCost, batch: Batch) -> tuple[Term, ...]:
 def _notes(model: ModelSpec, batch: Batch, seats: int) -> tuple[str, ...]:
     """What no server with these flags would run."""
     notes, sequences = [], batch.num_decodes + len(batch.chunks)
+    if (doubt := model.architecture_note) is not None:
+        notes.append(f"{model.name}: {doubt}.")
     longest = max([batch.longest_context_tokens, *(new + past for new, past in batch.chunks)])
     if sequences > seats:
         notes.append(f"{sequences} requests pass max_num_seqs(={seats}) of this server.")

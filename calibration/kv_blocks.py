@@ -118,7 +118,8 @@ def plan_blocks(
     if max_model_len == AUTO and fitted > 0:
         return replace(plan, max_model_len=fitted)
     if fitted < max_model_len or fitted <= 0:
-        raise ValueError(_too_small(plan, min(ranks), fitted))
+        overridden = num_gpu_blocks_override is not None
+        raise ValueError(_too_small(plan, min(ranks), fitted, overridden=overridden))
     return plan
 
 
@@ -135,8 +136,13 @@ def largest_model_len(plan: BlockPlan, upper: int | None = None) -> int:
     return low
 
 
-def _too_small(plan: BlockPlan, available_bytes: int, fitted: int) -> str:
+def _too_small(plan: BlockPlan, available_bytes: int, fitted: int, *, overridden: bool) -> str:
     length = plan.max_model_len
+    if length == AUTO and overridden:
+        return (
+            f"num_gpu_blocks_override(={plan.num_blocks}) leaves {max(plan.usable_blocks, 0)} "
+            f"blocks beside the null block, one token needs {plan.blocks_of(1)}."
+        )
     if length == AUTO:
         return (
             f"The KV pool of {available_bytes:,} bytes does not hold one token beside the null "

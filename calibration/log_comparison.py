@@ -2,7 +2,7 @@
 
 The overhead learned is ``requested - predicted weights - logged KV pool``: given back as
 ``non_kv_memory_bytes`` it makes the predicted pool agree with the log. What the user gives wins
-over what the log says, and that over the engine's defaults.
+over what the log says (a note names both), and that over the engine's defaults.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from .device_names import devices_of_size
 from .engines import LATEST, engine_of_release
 from .gpus import GIB, GPUSpec, load_gpu
+from .log_checks import check_pool, given_against_log, nothing_learned, release_note
 from .memory import MemoryBudget, plan_memory
 from .model_spec import ModelSpec
 from .models import load_model
@@ -37,7 +38,7 @@ class ComparedLine:
     @property
     def difference(self) -> float | None:
         """Predicted over logged, less one."""
-        return self.predicted / self.logged - 1 if self.logged else None
+        return self.predicted / self.logged - 1 if self.logged and self.logged > 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,24 +94,31 @@ def compare_log(
     """Plan the log's server and set both beside each other.
 
     Raises:
-        ValueError: card or model neither given nor known from the log, or a flag out of its range.
+        ValueError: card or model neither given nor known from the log, a flag out of its range, or
+            a logged pool that no start-up can have had.
     """
     spec, card = _model(log, model), _card(log, gpu)
     given = dict(flags or {})
     planned = {"engine": _engine(log), **log.flags, **given}
-    notes = [*_card_notes(log, card, gpu), *_notes(log, spec, planned)]
-    if log.release is None and "engine" not in given:
-        notes.append(f"The log does not say its version; {LATEST} is taken.")
+    notes = given_against_log(log, gpu=gpu, model=model, flags=given)
+    notes += [*_card_notes(log, card, gpu), *_notes(log, spec, planned)]
+    if "engine" not in given and (note := release_note(log.release)) is not None:
+        notes.append(note)
     total = log.amounts.get("total")
     if total is not None:
         card = replace(card, total_memory_bytes=total)
     budget = _budget(spec, card, planned)
     pool = _logged_pool(log, budget)
+    check_pool(log, pool, card)
     pinned = any(planned.get(name) is not None for name in PINS)
     learned = None
     if pool is not None and not pinned:
         requested = log.amounts.get("requested", budget.requested_bytes)
-        learned = max(requested - budget.lines[0].bytes - pool, 0)
+        weights = budget.lines[0].bytes
+        learned = requested - weights - pool
+        if learned <= 0:
+            learned = None
+            notes.append(nothing_learned(requested, weights, pool))
     if pinned:
         notes.append("The pool was pinned by a flag: the log tells nothing about the overhead.")
     return LogComparison(
@@ -119,7 +127,7 @@ def compare_log(
         gpu=card.name,
         engine=str(planned["engine"]),
         flags=planned,
-        lines=_lines(log, budget, pool),
+        lines=_lines(log, budget, pool, pinned=pinned),
         non_kv_memory_bytes=learned,
         notes=tuple(notes),
     )
@@ -211,11 +219,22 @@ def _logged_pool(log: StartupLog, budget: MemoryBudget) -> int | None:
     return None
 
 
-def _lines(log: StartupLog, budget: MemoryBudget, pool: int | None) -> tuple[ComparedLine, ...]:
+def _implied_overhead(
+    log: StartupLog, budget: MemoryBudget, pool: int | None, *, pinned: bool
+) -> int | None:
+    """Requested less weights less pool, the first two predicted where the log is silent."""
+    if pool is None or pinned:
+        return None
+    requested = log.amounts.get("requested", budget.requested_bytes)
+    return requested - log.amounts.get("weights", budget.lines[0].bytes) - pool
+
+
+def _lines(
+    log: StartupLog, budget: MemoryBudget, pool: int | None, *, pinned: bool
+) -> tuple[ComparedLine, ...]:
     """In the order of the budget; the pool's tokens and blocks last."""
     said, sizes = log.amounts, {line.name: line.bytes for line in budget.lines}
     requested, weights = said.get("requested"), said.get("weights")
-    known = requested is not None and weights is not None and pool is not None
     lines = [
         ComparedLine(name="requested", predicted=budget.requested_bytes, logged=requested),
         ComparedLine(name="weights", predicted=sizes["weights"], logged=weights),
@@ -232,7 +251,7 @@ def _lines(log: StartupLog, budget: MemoryBudget, pool: int | None) -> tuple[Com
         ComparedLine(
             name="non_kv",
             predicted=rest,
-            logged=requested - weights - pool if known else None,  # type: ignore[operator]
+            logged=_implied_overhead(log, budget, pool, pinned=pinned),
         ),
         ComparedLine(name="kv_cache", predicted=budget.kv_cache_bytes, logged=pool),
         ComparedLine(

@@ -204,6 +204,7 @@ def _budget(
         num_gpu_blocks=blocks.num_blocks,
         kv_cache_tokens=_tokens(blocks),
         kv_bytes_per_token=server.kv_bytes_per_token,
+        index_bytes_per_token=server.index_bytes_per_token,
         max_model_len=blocks.max_model_len,
         max_num_batched_tokens=server.max_num_batched_tokens,
         max_num_seqs=server.max_num_seqs,
@@ -233,6 +234,8 @@ def _notes(
     server: ServerFlags, lines: tuple[MemoryLine, ...], available: int, blocks: BlockPlan
 ) -> tuple[str, ...]:
     notes = []
+    if (doubt := server.model.architecture_note) is not None:
+        notes.append(f"{server.model.name}: {doubt}.")
     if server.pipeline_parallel_size > 1:
         notes.append(f"The pool is that of {server.stage}, which holds the fewest blocks.")
     own, length = server.model.max_position_embeddings, blocks.max_model_len

@@ -57,6 +57,8 @@ class MemoryBudget:
     """Requests of ``max_model_len`` in the pool, as the engine prints it."""
     kv_groups: tuple[KVGroup, ...]
     max_in_flight_tokens: int
+    index_bytes_per_token: int = 0
+    """Of the indexer's keys, which the blocks hold beside ``kv_bytes_per_token``."""
     speculative_slots: int = 0
     """Of a running request beside its own tokens: drafts to verify and drafts ahead."""
     notes: tuple[str, ...] = ()
@@ -121,6 +123,7 @@ class MemoryBudget:
         """Plain values; ``budget`` maps each line's name to its bytes."""
         return {
             "kv_bytes_per_token": self.kv_bytes_per_token,
+            "index_bytes_per_token": self.index_bytes_per_token,
             "block_size": self.block_size,
             "block_bytes": self.block_bytes,
             "num_gpu_blocks": self.num_gpu_blocks,

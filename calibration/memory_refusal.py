@@ -21,7 +21,10 @@ def does_not_fit(server: ServerFlags, lines: tuple[MemoryLine, ...], requested_b
         what = f"{whose} of {weights / GIB:.1f} GiB do"
     else:
         rest = (sum(line.bytes for line in lines) - weights) / GIB
-        what = f"{whose} of {weights / GIB:.1f} GiB and {rest:.1f} GiB of activations do"
+        beside = (
+            "non-KV memory as given" if server.non_kv_memory_bytes is not None else "activations"
+        )
+        what = f"{whose} of {weights / GIB:.1f} GiB and {rest:.1f} GiB of {beside} do"
     return (
         f"{what} not fit the {requested / GIB:.1f} GiB that gpu_memory_utilization"
         f"(={server.gpu_memory_utilization}) of {server.gpu.name} allows; "

@@ -93,6 +93,11 @@ class KVLayers:
         return self.index_head_dim * self.index_key_bits // 8 + scales
 
 
+def index_bytes_per_token(layers: Iterable[KVLayers]) -> int:
+    """Bytes of one token's indexer keys over these layers, the same on every GPU."""
+    return sum(g.num_layers * g.index_bytes_per_token // g.tokens_per_state for g in layers)
+
+
 def bytes_per_token(
     layers: Iterable[KVLayers], kv_cache_dtype: str, tensor_parallel_size: int
 ) -> int:
@@ -165,9 +170,20 @@ class ModelSpec:
     """What the user asked its weights to be stored as, beyond what the checkpoint has."""
     draft_method: str | None = None
     """``eagle`` or ``eagle3``: a head that drafts for another model, no model of its own."""
+    target_hidden_size: int = 0
+    """Of a draft head: the width of the hidden states that it reads (0: a model of its own)."""
     mtp_layers: tuple[KVLayers, ...] = ()
     """Multi-token-prediction layers, loaded only to speculate."""
     mtp_weights: tuple[WeightGroup, ...] = ()
+    unknown_architecture: str | None = None
+    """What its configuration calls itself where its rules are not known."""
+
+    @property
+    def architecture_note(self) -> str | None:
+        """A clause for whoever reads figures of a model that was read by its fields alone."""
+        if self.unknown_architecture is None:
+            return None
+        return f"{self.unknown_architecture} is not known; read as a plain decoder"
 
     @property
     def num_parameters(self) -> int:

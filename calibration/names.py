@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 T = TypeVar("T")
+MOST_LISTED = 30
+LISTED_BY = {"model": "`kvsim models`", "gpu": "`kvsim gpus`"}
 
 
 def canonical(name: str) -> str:
@@ -19,7 +21,8 @@ def look_up(entries: Mapping[str, T], name: str, *, field: str) -> T:
     """The entry of that name.
 
     Raises:
-        ValueError: unknown; the sentence lists near matches, or all names where nothing is near.
+        ValueError: unknown; the sentence lists near matches, or where nothing is near all names, or
+            how many there are.
     """
     by_key = {canonical(known): known for known in entries}
     known = by_key.get(canonical(name))
@@ -35,5 +38,13 @@ def unknown_name(name: str, known: Iterable[str], *, field: str) -> ValueError:
     starts = [entry for k, entry in by_key.items() if key and (k.startswith(key) or key in k)]
     close = [by_key[k] for k in get_close_matches(key, by_key, n=6, cutoff=0.6)]
     near = list(dict.fromkeys([*starts, *close]))[:6]
-    hint = f"near: {', '.join(near)}" if near else f"known: {', '.join(sorted(by_key.values()))}"
+    hint = f"near: {', '.join(near)}" if near else _known(sorted(by_key.values()), field)
     return ValueError(f"{field}(={name!r}) is unknown; {hint}.")
+
+
+def _known(names: list[str], field: str) -> str:
+    """All names, or where they are too many how many and what lists them."""
+    if len(names) <= MOST_LISTED:
+        return f"known: {', '.join(names)}"
+    lists = f", which {LISTED_BY[field]} lists" if field in LISTED_BY else ""
+    return f"{len(names)} are known{lists}"

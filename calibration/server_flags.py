@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from .engines import EngineVersion
 from .gpus import GPUSpec
-from .model_spec import KVLayers, ModelSpec, bytes_per_token
+from .model_spec import KVLayers, ModelSpec, bytes_per_token, index_bytes_per_token
 from .speculative import Speculation
 from .stages import Stage, stages_of
 
@@ -69,6 +69,11 @@ class ServerFlags:
                 f"gpu_memory_utilization(={self.gpu_memory_utilization}) must be in (0, 1]."
             )
         limit = self.max_model_len or self.model.max_position_embeddings
+        drafts = self.speculation.num_speculative_tokens if self.speculation else 0
+        if drafts >= limit:
+            raise ValueError(
+                f"num_speculative_tokens(={drafts}) must be < max_model_len(={limit})."
+            )
         if self.block_size > limit:
             raise ValueError(f"block_size(={self.block_size}) must be <= max_model_len(={limit}).")
 
@@ -82,8 +87,17 @@ class ServerFlags:
     @property
     def kv_bytes_per_token(self) -> int:
         """KV bytes of one token on one GPU, the drafter's included."""
-        held = (replace(g, num_layers=self.stage.part(g.num_layers)) for g in self.kv_layers)
-        return bytes_per_token(held, self.kv_cache_dtype, self.tensor_parallel_size)
+        return bytes_per_token(self._held, self.kv_cache_dtype, self.tensor_parallel_size)
+
+    @property
+    def index_bytes_per_token(self) -> int:
+        """Bytes of one token's indexer keys on one GPU, beside its KV."""
+        return index_bytes_per_token(self._held)
+
+    @property
+    def _held(self) -> tuple[KVLayers, ...]:
+        """The layers of the stage that is planned."""
+        return tuple(replace(g, num_layers=self.stage.part(g.num_layers)) for g in self.kv_layers)
 
     @property
     def stage(self) -> Stage:

@@ -28,6 +28,9 @@ from .models import eagle_head, load_model
 METHODS = ("draft_model", "eagle", "eagle3", "mtp", "ngram")
 EAGLE_METHODS = ("eagle", "eagle3")
 KEYS = ("method", "model", "num_speculative_tokens", "draft_tensor_parallel_size")
+NGRAM_KEYS = ("prompt_lookup_max", "prompt_lookup_min")
+"""They take no memory."""
+MOST_TOKENS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,8 @@ class Speculation:
     """A drafter beside a target model.
 
     Raises:
-        ValueError: a number of tokens or a tensor-parallel size that is not positive.
+        ValueError: a number of tokens or a tensor-parallel size that is not positive, or more than
+            ``MOST_TOKENS`` tokens.
     """
 
     method: str
@@ -56,6 +60,10 @@ class Speculation:
             whole = isinstance(value, int) and not isinstance(value, bool)
             if value is not None and (not whole or value <= 0):
                 raise ValueError(f"{name}(={value!r}) must be a whole number > 0.")
+        if self.num_speculative_tokens > MOST_TOKENS:
+            raise ValueError(
+                f"num_speculative_tokens(={self.num_speculative_tokens}) must be <= {MOST_TOKENS}."
+            )
 
     @property
     def num_lookahead_tokens(self) -> int:
@@ -95,7 +103,8 @@ class Speculation:
 
     def note(self) -> str:
         """One sentence for the reader of a budget."""
-        what = f"{self.method}, {self.num_speculative_tokens} tokens"
+        plural = "s" * (self.num_speculative_tokens > 1)
+        what = f"{self.method}, {self.num_speculative_tokens} token{plural}"
         by = f" by {self.drafter}" if self.drafter else ""
         return (
             f"Speculative decoding ({what}{by}): a running request holds up to {self.slots} slots "
@@ -105,6 +114,8 @@ class Speculation:
 
 def read_speculation(text: str | None, target: ModelSpec) -> Speculation | None:
     """vLLM's ``--speculative-config``: a JSON object of ``KEYS``; None where there is none.
+
+    ``NGRAM_KEYS`` are read over.
 
     Raises:
         ValueError: no JSON object, an unknown key or method, a drafter that is unknown or does not
@@ -116,7 +127,9 @@ def read_speculation(text: str | None, target: ModelSpec) -> Speculation | None:
     draft = _draft(config)
     method = config.get("method") or _method_of(draft)
     if method not in METHODS:
-        raise ValueError(f"method(={method!r}) must be one of {', '.join(METHODS)}.")
+        raise ValueError(
+            f"speculative_config: method(={method!r}) must be one of {', '.join(METHODS)}."
+        )
     tokens, size = config.get("num_speculative_tokens"), config.get("draft_tensor_parallel_size")
     if tokens is None:
         raise ValueError("speculative_config has no num_speculative_tokens.")
@@ -147,10 +160,11 @@ def _parsed(text: str) -> Mapping[str, Any]:
         raise ValueError(f"speculative_config is not valid JSON: {error}.") from None
     if not isinstance(config, dict):
         raise ValueError(f"speculative_config(={text}) must be a JSON object.")
-    unknown = sorted(config.keys() - set(KEYS))
+    known = (*KEYS, *NGRAM_KEYS)
+    unknown = sorted(config.keys() - set(known))
     if unknown:
         raise ValueError(
-            f"speculative_config has {', '.join(unknown)}; known are {', '.join(KEYS)}."
+            f"speculative_config has {', '.join(unknown)}; known are {', '.join(known)}."
         )
     return config
 
@@ -189,6 +203,11 @@ def _check_pair(method: str, draft: ModelSpec, target: ModelSpec) -> None:
         raise ValueError(
             f"model(={draft.name!r}) is a head for {draft.draft_method}, not for "
             f"method(={method!r})."
+        )
+    if draft.target_hidden_size not in (0, target.hidden_size):
+        raise ValueError(
+            f"model(={draft.name!r}) must read hidden states of {target.name}: it is made for a "
+            f"width of {draft.target_hidden_size}, not {target.hidden_size}."
         )
     if draft.vocab_size != target.vocab_size:
         raise ValueError(

@@ -17,13 +17,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from ..calibration.combinations import Combination
 from . import words
-from .capacity_sheets import labels, requests_sheet
+from .capacity_sheets import drawn_of, labels, requests_sheet
 from .picture import Picture
 from .style import CATEGORY_COLOURS, FONT_PT, INK, MEASURE, PAPER, QUIET, legend, new_figure, quiet
 
 Curve = tuple[list[int], list[int]]
 """Lengths in tokens and requests at once."""
-MOST_LINES = 8
 COLOURS = (
     CATEGORY_COLOURS["token_states"],
     CATEGORY_COLOURS["internal"],
@@ -48,10 +47,10 @@ _HALO = (withStroke(linewidth=2.5, foreground=PAPER),)
 
 
 def capacity_picture(found: Sequence[Combination]) -> Picture:
-    """The combinations that fit, the first ``MOST_LINES`` of them."""
+    """The combinations that fit, at most ``MOST_LINES`` of them (``drawn_of``)."""
     names = dict(zip(map(id, found), labels(found), strict=True))
     fitting = [one for one in found if one.budget is not None]
-    drawn = fitting[:MOST_LINES]
+    drawn = drawn_of(found)
     shown = [names[id(one)] for one in drawn]
     figure = new_figure(3.6 + 0.23 * (len(drawn) + 1))
     axes = figure.subplots()

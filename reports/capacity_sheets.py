@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from ..calibration.demand import Demand
     from ..calibration.need import Holder, Need
 
+MOST_LINES = 8
+"""Servers that a picture can tell apart."""
 NAMES = ("model", "GPU", "TP", "KV dtype")
 IN_TURN = (
     "Where two counts stand, the first is the engine's, as if all were admitted together, each "
@@ -42,6 +45,38 @@ def labels(found: Sequence[Combination]) -> list[str]:
     ]
     differing = [i for i in range(len(NAMES)) if len({row[i] for row in rows}) > 1] or [0]
     return [", ".join(row[i] for i in differing) for row in rows]
+
+
+def drawn_of(found: Sequence[Combination], most: int = MOST_LINES) -> list[Combination]:
+    """Those that fit, at most so many, in their order: every model and GPU where that can be.
+
+    One after another the one with the most models and GPUs not drawn yet, then with the least
+    often drawn ones, then the first.
+    """
+    left = [one for one in found if one.budget is not None]
+    if len(left) <= most:
+        return left
+    uses: Counter[str] = Counter()
+
+    def preference(one: Combination) -> tuple[int, int]:
+        kinds = (f"model {one.model.name}", f"GPU {one.gpu.name}")
+        rest = (f"TP {one.tensor_parallel_size}", f"KV {one.kv_cache_dtype}")
+        return sum(uses[kind] > 0 for kind in kinds), sum(uses[kind] for kind in (*kinds, *rest))
+
+    chosen: list[Combination] = []
+    while len(chosen) < most:
+        best = min(left, key=preference)
+        left.remove(best)
+        chosen.append(best)
+        uses.update((f"model {best.model.name}", f"GPU {best.gpu.name}"))
+        uses.update((f"TP {best.tensor_parallel_size}", f"KV {best.kv_cache_dtype}"))
+    return [one for one in found if any(one is other for other in chosen)]
+
+
+def drawn_note(found: Sequence[Combination]) -> str | None:
+    """``8 of 16 servers are drawn.``; None where all of those that fit are."""
+    fitting, drawn = sum(one.budget is not None for one in found), len(drawn_of(found))
+    return f"{drawn} of {fitting} servers are drawn." if drawn < fitting else None
 
 
 def comparison_sheet(found: Sequence[Combination]) -> Sheet:
@@ -109,9 +144,7 @@ def held(one: Combination, tokens: int) -> str:
 def demand_title(demand: Demand) -> str:
     """``64 requests of 8,192 tokens``."""
     plural = "" if demand.num_requests == 1 else "s"
-    return (
-        f"{words.count(demand.num_requests)} request{plural} of {words.count(demand.tokens)} tokens"
-    )
+    return f"{words.count(demand.num_requests)} request{plural} of {words.tokens(demand.tokens)}"
 
 
 def demand_sheet(found: Sequence[Combination], index: int) -> Sheet:

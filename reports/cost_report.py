@@ -23,9 +23,7 @@ GIGA = 1e9
 OF_ONE_GPU = (
     "Note: bytes and FLOPs are those of one GPU; what passes the link is not in the sum of bytes."
 )
-EXTRAPOLATED = (
-    "Note: extrapolated: no measured shape lies around it, or it is derived from another kernel."
-)
+EXTRAPOLATED = "extrapolated: no measured shape lies around, or derived from another kernel."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +49,7 @@ def cost_json(step: CostedStep) -> dict[str, Any]:
         "model": step.model.name,
         "gpu": step.gpu.name,
         "tensor_parallel_size": step.tensor_parallel_size,
+        "pipeline_parallel_size": step.pipeline_parallel_size,
         "source": step.source,
         "origin": step.origin,
         "why": step.why or None,
@@ -83,9 +82,12 @@ def heading(step: CostedStep) -> tuple[str, ...]:
 
 
 def server_words(step: CostedStep) -> str:
-    """``NVIDIA H100 SXM 80 GB``, with the tensor-parallel size where it is not 1."""
-    size = step.tensor_parallel_size
-    return f"{step.gpu.title}{f', tensor_parallel_size {size}' if size > 1 else ''}"
+    """``NVIDIA H100 SXM 80 GB``, with the parallel sizes that are not 1."""
+    sizes = {
+        "tensor_parallel_size": step.tensor_parallel_size,
+        "pipeline_parallel_size": step.pipeline_parallel_size,
+    }
+    return step.gpu.title + "".join(f", {name} {n}" for name, n in sizes.items() if n > 1)
 
 
 def batch_words(batch: Batch) -> str:
@@ -96,7 +98,8 @@ def batch_words(batch: Batch) -> str:
         mean = words.count(batch.decode_context_tokens / batch.num_decodes)
         plural = "s" * (batch.num_decodes > 1)
         rest = "" if even else f" on average, {words.count(batch.longest_context_tokens)} at most"
-        parts.append(f"{words.count(batch.num_decodes)} decode{plural} of {mean} tokens{rest}")
+        each = "token" if mean == "1" else "tokens"
+        parts.append(f"{words.count(batch.num_decodes)} decode{plural} of {mean} {each}{rest}")
     if len(batch.chunks) > MOST_CHUNKS_NAMED:
         new = sum(new for new, _ in batch.chunks)
         parts.append(f"{len(batch.chunks)} chunks of {words.count(new)} new tokens in all")
@@ -181,9 +184,12 @@ def _notes(step: CostedStep) -> tuple[str, ...]:
     notes = [f"What binds it: not known, {step.source} gives the whole only." if whole else binds]
     notes.append(f"Band: {step.band.source}.")
     notes += [f"[{i + 1}] {source}" for i, source in enumerate(_sources(step.terms))]
-    if any(term.extrapolated for term in step.terms):
-        notes.append(EXTRAPOLATED)
-    if step.tensor_parallel_size > 1 and any(term.bytes for term in step.terms):
+    extrapolated = list(dict.fromkeys(t.name for t in step.terms if t.extrapolated))
+    if extrapolated:
+        notes.append(f"Note: {words.listing(extrapolated)}: {EXTRAPOLATED}")
+    if step.tensor_parallel_size * step.pipeline_parallel_size > 1 and any(
+        term.bytes for term in step.terms
+    ):
         notes.append(OF_ONE_GPU)
     return (*notes, *(f"Note: {note}" for note in step.notes))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from . import words
 from .capacity_sheets import (
     CUT,
     IN_TURN,
@@ -17,6 +18,7 @@ from .capacity_sheets import (
     demand_facts,
     demand_sheet,
     demand_title,
+    drawn_note,
     labels,
     requests_sheet,
 )
@@ -67,15 +69,26 @@ def _json(one: Combination, lengths: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def memory_report(found: Sequence[Combination], lengths: Sequence[int]) -> MemoryReport:
-    """One combination in full, several as a comparison."""
-    return _single(found[0], lengths) if len(found) == 1 else _several(found, lengths)
+def memory_report(
+    found: Sequence[Combination], lengths: Sequence[int], *, drawn: bool = False
+) -> MemoryReport:
+    """One combination in full, several as a comparison; ``drawn``: a picture is written, too."""
+    report = _single(found[0], lengths) if len(found) == 1 else _several(found, lengths)
+    note = drawn_note(found) if drawn else None
+    return report if note is None else replace(report, notes=(*report.notes, note))
 
 
 def _single(one: Combination, lengths: Sequence[int]) -> MemoryReport:
     budget = one.budget
     assert budget is not None, "a combination that stands alone fits"
-    tables, notes = [budget_table(budget), pool_table(budget, lengths)], list(budget.notes)
+    pool = pool_table(budget, lengths, longest_tokens=one.max_model_len)
+    tables, notes = [budget_table(budget), pool], list(budget.notes)
+    longer = [words.count(n) for n in lengths if n > one.max_model_len]
+    if longer:
+        notes.append(
+            f"Requests of {words.listing(longer)} tokens pass the {one.length_words} of "
+            f"{words.count(one.max_model_len)} tokens."
+        )
     for answer in one.answers:
         assert answer.need is not None, "it has a budget"
         facts = demand_facts(one, answer.need, answer)
@@ -106,6 +119,8 @@ def _notes(found: Sequence[Combination]) -> tuple[str, ...]:
     if any(one.budget and one.budget.windowed for one in found):
         notes += [IN_TURN, NEED_IN_TURN] if found[0].answers else [IN_TURN]
     notes += [CUT] if any(one.budget and one.length_bound == "KV pool" for one in found) else []
+    doubts = {one.model.name: one.model.architecture_note for one in found}
+    notes += [f"{name}: {doubt}." for name, doubt in doubts.items() if doubt]
     named = list(zip(labels(found), found, strict=True))
     refused = [f"{label}: {one.refusal}" for label, one in named if one.refusal]
     notes += refused[:MOST_REFUSALS_SHOWN]

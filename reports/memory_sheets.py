@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LINE_TITLES = {
     "weights": "weights",
+    "draft_weights": "drafter's weights",
     "activation_peak": "activation peak",
     "runtime": "runtime",
     "nccl": "NCCL buffers",
@@ -56,12 +57,14 @@ def _range(line: MemoryLine) -> str:
 
 def pool_facts(budget: MemoryBudget) -> dict[str, str]:
     """What the KV pool holds, name to printed value."""
+    keys = budget.index_bytes_per_token
+    beside = f" and {words.count(keys)} B of indexer keys" if keys else ""
     return {
-        "KV bytes per token": f"{words.count(budget.kv_bytes_per_token)} B",
-        "block": f"{budget.block_size} tokens, {words.size(budget.block_bytes)}",
+        "KV bytes per token": f"{words.count(budget.kv_bytes_per_token)} B{beside}",
+        "block": f"{words.tokens(budget.block_size)}, {words.size(budget.block_bytes)}",
         "num_gpu_blocks": f"{words.count(budget.num_gpu_blocks)} (one of them the null block)",
         "KV tokens": words.count(budget.kv_cache_tokens),
-        f"requests of {words.count(budget.max_model_len)} tokens": f"{budget.max_concurrency:,.2f}",
+        f"requests of {words.tokens(budget.max_model_len)}": f"{budget.max_concurrency:,.2f}",
     }
 
 

@@ -109,9 +109,9 @@ def _configuration(plan: Plan) -> dict[str, str]:
         "KV pool": f"{words.gib(budget.kv_cache_bytes)}, {words.count(budget.kv_cache_tokens)} "
         "tokens",
         "num_gpu_blocks": words.count(budget.num_gpu_blocks),
-        "block_size": f"{flags.block_size} tokens",
+        "block_size": words.tokens(flags.block_size),
         "kv_cache_dtype": flags.kv_cache_dtype,
-        "max_model_len": f"{words.count(flags.max_model_len)} tokens",
+        "max_model_len": words.tokens(flags.max_model_len),
         "max_num_seqs": words.count(flags.max_num_seqs),
         "max_num_batched_tokens": words.count(flags.max_num_batched_tokens),
         "scheduler": flags.scheduler,

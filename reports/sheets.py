@@ -46,10 +46,8 @@ def candidate_sheet(plan: Plan) -> Sheet:
         "output tokens/s under backlog",
         *cost,
         "running over the trace",
-        "TTFT p50",
-        "TTFT p95",
-        "TPOT p50",
-        "TPOT p95",
+        "TTFT p50 / p95",
+        "TPOT p50 / p95",
         "output tokens/s",
         "effective KV utilisation",
         "preemptions",
@@ -73,16 +71,20 @@ def _candidate_row(one: Candidate, priced: bool) -> tuple[str, ...]:
         words.NONE if backlog is None else words.count(backlog.output_tokens_per_s),
         *((_usd(one.usd_per_million_output_tokens),) if priced else ()),
         words.mean(summary.mean_running),
-        words.seconds(summary.ttft_s.p50),
-        words.seconds(summary.ttft_s.p95),
-        words.seconds(summary.tpot_s.p50),
-        words.seconds(summary.tpot_s.p95),
+        _both(summary.ttft_s.p50, summary.ttft_s.p95),
+        _both(summary.tpot_s.p50, summary.tpot_s.p95),
         words.count(summary.output_tokens_per_s),
         words.share(summary.effective_kv_utilisation),
         words.count(summary.num_preemptions),
         words.count(summary.num_rejected),
         one.bound_by,
     )
+
+
+def _both(p50_s: float, p95_s: float) -> str:
+    """Two times in one cell, which may break between them only."""
+    first, second = (words.seconds(t).replace(" ", "\N{NO-BREAK SPACE}") for t in (p50_s, p95_s))
+    return f"{first}\N{NO-BREAK SPACE}/ {second}"
 
 
 def _usd(value: float | None) -> str:

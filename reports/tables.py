@@ -54,13 +54,21 @@ def budget_table(budget: MemoryBudget) -> Table:
     return sheet_table(budget_sheet(budget))
 
 
-def pool_table(budget: MemoryBudget, request_tokens: Sequence[int] = ()) -> Table:
-    """What the KV pool holds, and how many requests of each of these lengths."""
+def pool_table(
+    budget: MemoryBudget, request_tokens: Sequence[int] = (), *, longest_tokens: int | None = None
+) -> Table:
+    """What the KV pool holds, and how many requests of each of these lengths.
+
+    ``-`` for a length above ``longest_tokens``, which the server does not allow.
+    """
     facts = pool_facts(budget)
     for tokens in request_tokens:
+        if longest_tokens is not None and tokens > longest_tokens:
+            facts[f"requests of {words.tokens(tokens)}"] = words.NONE
+            continue
         together, in_turn = budget.requests_of(tokens), budget.steady_requests_of(tokens)
         more = f" ({words.count(in_turn)} admitted in turn)" if in_turn > together else ""
-        facts[f"requests of {words.count(tokens)} tokens"] = words.count(together) + more
+        facts[f"requests of {words.tokens(tokens)}"] = words.count(together) + more
     return facts_table("KV pool", facts)
 
 

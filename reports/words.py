@@ -17,6 +17,11 @@ def count(value: float) -> str:
     return f"{value:,.0f}" if math.isfinite(value) else NONE
 
 
+def tokens(number: int) -> str:
+    """``1 token``, ``8,192 tokens``."""
+    return f"{count(number)} token{'' if number == 1 else 's'}"
+
+
 def mean(value: float) -> str:
     """A mean of counts: one decimal below a hundred."""
     return number(value, digits=3, least_decimals=1 if abs(value) < 100 else 0)

@@ -34,6 +34,14 @@ WRONG = {
         ["--batch", "1x1", "--tensor-parallel-size", "0"],
         "tensor_parallel_size(=0) must be > 0",
     ),
+    "no stages": (
+        ["--batch", "1x1", "--pipeline-parallel-size", "0"],
+        "pipeline_parallel_size(=0) must be > 0",
+    ),
+    "no tokens per batch": (
+        ["--batch", "1x1", "--max-num-batched-tokens", "0"],
+        "max_num_batched_tokens(=0) must be > 0",
+    ),
     "no seats": (["--batch", "1x1", "--max-num-seqs", "0"], "max_num_seqs(=0) must be > 0"),
     "no png": (["--batch", "1x1", "--out", "step.pdf"], "out(='step.pdf') must name a .png file"),
 }
@@ -123,7 +131,35 @@ def test_what_no_server_runs_is_noted() -> None:
     assert notes == [
         "300 requests pass max_num_seqs(=256) of this server.",
         "200000 tokens pass the model's own length of 131072.",
+        "This batch's KV takes 7324.22 GiB per GPU beside 14.96 GiB of weights, a100 has 79.25 "
+        "GiB: it does not fit.",
     ]
+
+
+def test_what_does_not_lie_on_the_gpu_is_noted() -> None:
+    large = ("cost", "--model", "llama-3.1-70b", "--batch", "8x4k")
+    (note,) = loaded(*large)["notes"]
+    assert note == "The weights take 131.42 GiB per GPU, a100 has 79.25 GiB: they do not fit."
+    assert loaded(*large, "--pipeline-parallel-size", "2")["notes"] == []
+    assert loaded(*large, "--tensor-parallel-size", "2")["notes"] == []
+    windows = loaded("cost", "--model", "mistral-7b-v0.1", "--batch", "64x32k")["notes"]
+    assert windows == [], "64 windows of 4,096 tokens are 32 GiB"
+
+
+def test_stages() -> None:
+    large = ("cost", "--model", "llama-3.1-70b", "--batch", "8x4k")
+    step = loaded(*large, "--pipeline-parallel-size", "2")
+    assert step["pipeline_parallel_size"] == 2
+    assert "pipeline bubble" in [term["name"] for term in step["terms"]]
+    assert "pipeline_parallel_size 2" in run(*large, "--pipeline-parallel-size", "2").stdout
+    chunk = ("cost", "--chunk", "4096", "--pipeline-parallel-size", "2")
+    halved = loaded(*chunk, "--max-num-batched-tokens", "2048")["step_s"]
+    assert halved < loaded(*chunk, "--max-num-batched-tokens", "8192")["step_s"]
+
+
+def test_what_is_extrapolated_is_named() -> None:
+    said = run("cost", "--batch", "256x8k").stdout
+    assert "attention: extrapolated: no measured shape" in " ".join(said.split())
 
 
 def test_figure(tmp_path: Path) -> None:

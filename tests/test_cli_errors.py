@@ -84,7 +84,18 @@ WRONG = {
         "non_kv_memory(=-1.0) must be >= 0 GiB",
     ),
     "overhead that is no number": (["memory", "--non-kv-memory", "nan"], "non_kv_memory(=nan)"),
-    "overhead beyond the card": (["memory", "--non-kv-memory", "80"], "do not fit"),
+    "overhead beyond the card": (
+        ["memory", "--non-kv-memory", "500"],
+        "500.0 GiB of non-KV memory as given do not fit",
+    ),
+    "a null block alone": (
+        ["memory", "--num-gpu-blocks-override", "1"],
+        "num_gpu_blocks_override(=1) leaves 0 blocks beside the null block, one token needs 1.",
+    ),
+    "a model near nothing": (
+        ["memory", "--model", "zzzzzz"],
+        "are known, which `kvsim models` lists.",
+    ),
     "no such log": (["memory", "--from-log", "nowhere.log"], "nowhere.log cannot be read"),
     "weights do not fit": (["plan", "--gpu", "l4", "--model", "llama-3.1-70b"], "do not fit"),
     "no such trace": (["simulate", "--trace", "nowhere.csv"], "nowhere.csv"),

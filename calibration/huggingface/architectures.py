@@ -58,10 +58,19 @@ def check_decoder(raw: Mapping[str, Any], fields: Fields) -> None:
         return
     missing = [names[0] for names in _needed(fields) if not fields.has(*names)]
     foreign = [name for name in FOREIGN if fields.value(name)]
-    if len(missing) > 1 or (missing and not fields.family):
+    if missing:
         raise ValueError(_sentence(fields, f"it has no {', '.join(missing)}"))
     if foreign:
         raise ValueError(_sentence(fields, f"{', '.join(foreign)} may change what it takes"))
+
+
+def unknown_architecture(raw: Mapping[str, Any], fields: Fields) -> str | None:
+    """What a configuration of no known family calls itself; None where the family is known."""
+    if fields.family.startswith(KNOWN_FAMILIES):
+        return None
+    listed = raw.get("architectures")
+    named = listed[0] if isinstance(listed, list) and listed else fields.family
+    return f"architecture {named}" if named else "a file without model_type"
 
 
 def _needed(fields: Fields) -> tuple[tuple[str, ...], ...]:
@@ -70,6 +79,9 @@ def _needed(fields: Fields) -> tuple[tuple[str, ...], ...]:
 
 def _sentence(fields: Fields, reason: str) -> str:
     what = f"model_type(={fields.family!r})" if fields.family else "a file without model_type"
+    listed = fields.raw.get("architectures")
+    if isinstance(listed, list) and listed:
+        what += f" (architecture {listed[0]})"
     return (
         f"{fields.where}: {what} is no architecture that kvsim knows, and {reason}; a decoder's "
         f"config.json needs {', '.join(names[0] for names in NEEDED)} (and num_key_value_heads, "

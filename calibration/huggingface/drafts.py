@@ -45,13 +45,18 @@ def draft_method(fields: Fields) -> str | None:
     return "eagle" if "eagle" in names or fields.has("draft_head") else None
 
 
+def target_width(fields: Fields) -> int:
+    """Width of the target's hidden states, which a draft head reads."""
+    return fields.positive("target_hidden_size", "hidden_size", "n_embd")
+
+
 def head_rows(fields: Fields, method: str, shape: tuple[int, int, int]) -> list[WeightRow]:
     """Weights of an EAGLE head beside its decoder layer; ``shape`` as ``kv_shape`` gives it."""
     hidden = fields.positive("hidden_size")
     if method == "eagle":
         return [("mlp", 2 * hidden * hidden, 1)]
     kv_heads, dim, dim_v = shape
-    target = fields.positive("target_hidden_size", default=hidden)
+    target = target_width(fields)
     vocabulary = fields.positive("draft_vocab_size", "vocab_size")
     return [
         ("mlp", 3 * target * hidden, 1),

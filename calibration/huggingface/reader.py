@@ -7,13 +7,14 @@ folder; everything else follows from the fields, so that a new name of a known s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..json_files import read_json
 from ..model_spec import ModelSpec, WeightGroup
 from ..weight_formats import FULL_BITS, MXFP4_BITS
-from .architectures import check_decoder
+from .architectures import check_decoder, unknown_architecture
 from .attention import attention_parameters, latent_output_share
 from .drafts import (
     WeightRow,
@@ -23,6 +24,7 @@ from .drafts import (
     mtp_in_16_bits,
     mtp_layers,
     mtp_rows,
+    target_width,
 )
 from .fields import Fields
 from .kv import kv_layers, kv_layers_of, kv_shape
@@ -49,7 +51,9 @@ def read_config(path: Path) -> ModelSpec:
     if beside != file and beside.exists():
         raw = {"quantization_config": read_json(beside), **raw}
     name = path.name if path.is_dir() else _stem(file)
-    return spec_from_config(raw, name=name, source=f"config.json ({name})", where=str(file))
+    spec = spec_from_config(raw, name=name, source=f"config.json ({name})", where=str(file))
+    doubt = spec.architecture_note
+    return replace(spec, source=f"{spec.source}; {doubt}") if doubt else spec
 
 
 def _stem(file: Path) -> str:
@@ -95,8 +99,10 @@ def spec_from_config(raw: Mapping[str, Any], *, name: str, source: str, where: s
         expert_intermediate_size=experts.intermediate_size,
         shared_expert_intermediate_size=experts.shared_intermediate_size,
         draft_method=method,
+        target_hidden_size=target_width(fields) if method is not None else 0,
         mtp_layers=kv_layers_of(fields, mtp),
         mtp_weights=_mtp_weights(fields, mtp, {} if wide_mtp else bits) if mtp else (),
+        unknown_architecture=unknown_architecture(raw, fields),
         multimodal="text_config" in raw or "vision_config" in raw,
         tower_parameters=tower_parameters(raw, fields.positive("hidden_size", "n_embd")),
     )

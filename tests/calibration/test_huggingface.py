@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.huggingface import spec_from_config
 from kvsim.calibration.huggingface.quantization import checkpoint_kv_dtype, role_bits
+from kvsim.calibration.memory import plan_memory
 from kvsim.calibration.model_spec import ModelSpec
-from kvsim.calibration.models import load_model
+from kvsim.calibration.models import known_models, load_model
+from support.command import loaded, run
 
 
 def read(**config: Any) -> ModelSpec:
@@ -265,3 +268,45 @@ def test_heads_in_wrappings() -> None:
     )
     assert first.draft_method == "eagle"
     assert not first.parameters_of("embedding", "lm_head")
+
+
+PLAIN = {
+    "architectures": ["FooBarForCausalLM"],
+    "model_type": "foobar",
+    "num_hidden_layers": 32,
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "vocab_size": 128256,
+    "max_position_embeddings": 8192,
+}
+
+
+def test_an_unknown_architecture_that_reads_as_a_plain_decoder(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    said = "architecture FooBarForCausalLM is not known; read as a plain decoder"
+    path.write_text(json.dumps(PLAIN))
+    model = load_model(str(path))
+    assert model.source.endswith(said)
+    assert said in plan_memory(model=model, gpu=load_gpu("a100")).notes[0]
+    step = loaded("cost", "--model", str(path), "--batch", "1x100")
+    assert any(said in note for note in step["notes"])
+    several = run("memory", "--model", f"{path},llama-3.1-8b")
+    assert said in " ".join(several.stdout.split())
+    path.write_text(json.dumps({**PLAIN, "model_type": "llama"}))
+    assert load_model(str(path)).architecture_note is None
+
+
+def test_no_model_of_the_catalogue_is_in_doubt() -> None:
+    assert [m.name for m in known_models() if m.architecture_note] == []
+
+
+def test_one_missing_field_of_an_unknown_architecture() -> None:
+    raw = {name: value for name, value in PLAIN.items() if name != "max_position_embeddings"}
+    sentence = (
+        r"model_type\(='foobar'\) \(architecture FooBarForCausalLM\) is no architecture that kvsim "
+        "knows, and it has no max_position_embeddings; a decoder's config.json needs"
+    )
+    with pytest.raises(ValueError, match=sentence):
+        spec_from_config(raw, name="x", source="test", where="config.json")

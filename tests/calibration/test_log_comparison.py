@@ -128,3 +128,70 @@ def test_a_length_that_the_prediction_does_not_hold_is_left_out(tmp_path: Path) 
 def test_what_is_not_known_is_asked_for(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         written(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("size", "sentence"),
+    [
+        ("-3.2", r"a KV pool of -3\.20 GiB, which must be > 0: that start-up failed"),
+        ("0.0", "which must be > 0"),
+        ("900.0", r"a KV pool of 900\.00 GiB, which must be <= the 79\.\d+ GiB of a100"),
+    ],
+)
+def test_a_pool_that_no_start_up_had(tmp_path: Path, size: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        written(tmp_path, CONFIG + POOL.replace("10.00", size), gpu="a100")
+
+
+def test_what_is_given_against_the_log_is_named() -> None:
+    given = {"gpu_memory_utilization": 0.5, "max_num_seqs": 64, "engine": "vllm==0.33"}
+    notes = compare("vllm-0.19-h100.log", gpu="h200", model="qwen3-8b", flags=given).notes
+    said = " ".join(notes)
+    for sentence in (
+        "model(='qwen3-8b') is given, the log says 'llama-3.1-8b'",
+        "gpu_memory_utilization(=0.5) is given, the log says 0.95",
+        "engine(='vllm==0.33') is given, the log says 'vllm==0.19'",
+    ):
+        assert sentence in said
+    same = {"gpu_memory_utilization": 0.95, "engine": "vllm==0.19.1"}
+    agreed = compare("vllm-0.19-h100.log", gpu="h100-sxm", model="llama-3.1-8b", flags=same)
+    assert "is given" not in " ".join(agreed.notes)
+
+
+def test_another_card_than_the_log_names(tmp_path: Path) -> None:
+    text = f"{CONFIG}{POOL}device_name=NVIDIA_H100_80GB_HBM3"
+    said = written(tmp_path, text).gpu
+    compared = written(tmp_path, text, gpu="a100")
+    assert f"gpu(='a100') is given, the log says '{said}'" in " ".join(compared.notes)
+
+
+def test_no_overhead_left_teaches_nothing(tmp_path: Path) -> None:
+    text = f"{CONFIG}gpu_memory_utilization=0.5,{POOL.replace('10.00', '30.00')}"
+    compared = written(tmp_path, text, gpu="a100")
+    assert compared.non_kv_memory_bytes is None
+    assert compared.learned_flags is None
+    assert "Nothing is learned: the" in compared.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("release", "note"),
+    [
+        ("0.8.5", "The log is of vLLM 0.8.5, for which kvsim has no defaults: vllm==0.11 stands"),
+        ("0.33.1", ""),
+        ("nightly", "The log's version nightly is no release number; vllm==0.33 is taken."),
+    ],
+)
+def test_a_release_that_another_stands_for(tmp_path: Path, release: str, note: str) -> None:
+    compared = written(tmp_path, (CONFIG + POOL).replace("0.31.0", release), gpu="a100")
+    assert note in " ".join(compared.notes)
+    assert note or "version" not in " ".join(compared.notes)
+
+
+def test_the_overhead_that_the_log_implies(tmp_path: Path) -> None:
+    text = CONFIG + POOL.replace("10.00", "50.00")
+    compared = written(tmp_path, text, gpu="a100")
+    lines = {line.name: line for line in compared.lines}
+    assert lines["weights"].logged is None
+    assert lines["non_kv"].logged == compared.non_kv_memory_bytes
+    pinned = written(tmp_path, f"--num-gpu-blocks-override 512 {text}", gpu="a100")
+    assert {line.name: line.logged for line in pinned.lines}["non_kv"] is None

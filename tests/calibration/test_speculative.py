@@ -134,6 +134,16 @@ def test_recurrent_layers_keep_a_state_for_each_draft() -> None:
             '{"method": "eagle", "model": "eagle3-llama-3.1-8b", "num_speculative_tokens": 3}',
             "is a head for eagle3, not for method",
         ),
+        ("{}", r"speculative_config: method\(=None\) must be one of"),
+        (
+            '{"method": "ngram", "num_speculative_tokens": 1001}',
+            r"num_speculative_tokens\(=1001\) must be <= 1000.",
+        ),
+        (
+            '{"model": "eagle3-llama-3.3-70b", "num_speculative_tokens": 3}',
+            r"model\(='eagle3-llama-3.3-70b'\) must read hidden states of llama-3.1-8b: it is made "
+            "for a width of 8192, not 4096.",
+        ),
         ('{"foo": 1}', "speculative_config has foo; known are method, model"),
     ],
 )
@@ -161,3 +171,24 @@ def test_a_head_is_no_target() -> None:
 def test_no_config_is_no_drafter() -> None:
     assert read_speculation(None, load_model("llama-3.1-8b")) is None
     assert Speculation(method="ngram", num_speculative_tokens=2).slots == 2
+
+
+def test_the_ngram_keys_take_no_memory() -> None:
+    ngram = {"method": "ngram", "num_speculative_tokens": 4}
+    looked_up = {**ngram, "prompt_lookup_max": 5, "prompt_lookup_min": 2}
+    assert budget("llama-3.1-8b", looked_up) == budget("llama-3.1-8b", ngram)
+
+
+def test_a_head_narrower_than_its_target() -> None:
+    config = {"model": "eagle3-llama-3.3-70b", "num_speculative_tokens": 3}
+    target = load_model("llama-3.1-70b")
+    drafter = read_speculation(json.dumps(config), target)
+    assert drafter is not None
+    assert drafter.draft is not None
+    assert (drafter.draft.hidden_size, drafter.draft.target_hidden_size) == (6144, 8192)
+
+
+def test_more_drafts_than_the_longest_request() -> None:
+    config = {"method": "ngram", "num_speculative_tokens": 500}
+    with pytest.raises(ValueError, match=r"_tokens\(=500\) must be < max_model_len\(=500\)\."):
+        budget("llama-3.1-8b", config, max_model_len=500)

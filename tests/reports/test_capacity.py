@@ -12,11 +12,13 @@ from rich.console import Console
 
 from kvsim.calibration.combinations import Combination, load_combinations
 from kvsim.calibration.demand import read_demands
-from kvsim.reports.capacity_figure import COLOURS, MARKS, MOST_LINES, capacity_picture
+from kvsim.reports.capacity_figure import COLOURS, MARKS, capacity_picture
 from kvsim.reports.capacity_sheets import (
+    MOST_LINES,
     comparison_sheet,
     demand_facts,
     demand_sheet,
+    drawn_of,
     held,
     labels,
     requests_sheet,
@@ -182,3 +184,35 @@ def test_short_lengths(length: int, tmp_path: Path) -> None:
 def test_only_png(name: str, found: tuple[Combination, ...]) -> None:
     with pytest.raises(ValueError, match=r"out\(=.*\) must name a .png file"):
         write_capacity_png(found, name)
+
+
+def test_what_is_drawn_has_every_model_and_card() -> None:
+    models, cards = "llama-3.1-8b,qwen3-8b,mistral-7b,phi-4", "a100,h200,h100-sxm,l40s"
+    many = combined(models, cards)
+    drawn = drawn_of(many)
+    assert len(drawn) == MOST_LINES
+    assert {one.model.name for one in drawn} == set(models.split(","))
+    assert {one.gpu.name for one in drawn} == set(cards.split(","))
+    assert [one for one in many if one in drawn] == drawn, "in their order"
+    assert "8 of 16 servers are drawn." in memory_report(many, [1000], drawn=True).notes
+    assert "drawn" not in " ".join(memory_report(many, [1000]).notes)
+    assert "drawn" not in " ".join(memory_report(many[:8], [1000], drawn=True).notes)
+
+
+def test_lengths_that_one_server_does_not_allow() -> None:
+    short = combined("qwen3-8b")
+    assert "requests of 64,000 tokens -" in " ".join(printed(short).split())
+    said = "Requests of 64,000 tokens pass the model's own length of 40,960 tokens."
+    assert said in memory_report(short, [1000, 64_000]).notes
+    capped = memory_report(combined("llama-3.1-8b", max_model_len=2048), [4000, 64_000])
+    passed = "Requests of 4,000 and 64,000 tokens pass the max_model_len of 2,048 tokens."
+    assert passed in capped.notes
+
+
+def test_the_keys_of_an_indexer_are_printed() -> None:
+    found = combined("deepseek-v3.2", "h200", sizes=(8,))
+    assert "70,272 B and 8,052 B of indexer keys" in printed(found)
+    budget = memory_json(found, [1000])
+    assert budget["index_bytes_per_token"] == 61 * 132
+    assert budget["block_bytes"] == budget["block_size"] * (70_272 + 8_052)
+    assert "indexer" not in printed(combined("deepseek-v3", "h200", sizes=(8,)))

@@ -10,6 +10,7 @@ import pytest
 
 from kvsim.reports.figures import FIGURES, plan_pictures
 from kvsim.reports.page import plan_page
+from kvsim.reports.sheets import candidate_sheet
 from kvsim.sim.plan import Plan
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -133,3 +134,12 @@ def test_light_dark_phone_and_print_have_their_styles(html: str) -> None:
     assert "prefers-color-scheme: dark" in html
     assert "@media print" in html
     assert "overflow-x: auto" in html
+
+
+def test_the_candidates_fit_the_page(plan: Plan) -> None:
+    """13 columns are what 1,200 px hold; the times are one cell that breaks in its middle only."""
+    sheet = candidate_sheet(plan)
+    assert len(sheet.columns) <= 13
+    times = [row[sheet.columns.index("TTFT p50 / p95")] for row in sheet.rows]
+    gap = "\N{NO-BREAK SPACE}"
+    assert all(re.fullmatch(rf"\S+{gap}[mu]?s{gap}/ \S+{gap}[mu]?s", cell) for cell in times)

@@ -66,3 +66,10 @@ def test_ticks_have_no_trailing_zeros() -> None:
         "2.5 s",
         "1,000 s",
     ]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(1, "1 token"), (0, "0 tokens"), (8192, "8,192 tokens")]
+)
+def test_tokens(number: int, said: str) -> None:
+    assert words.tokens(number) == said
