@@ -52,6 +52,8 @@ class KVLayers:
     """Tokens that one stored vector stands for (compressed attention)."""
     state_bytes: int = 0
     """Recurrent state of one sequence in one layer, all heads, before tensor parallelism."""
+    delta_rule_heads: int = 0
+    """Value heads of a gated delta rule, 128 x 128 each (0: another recurrence, as Mamba-2)."""
 
     def __post_init__(self) -> None:
         if self.kind not in KV_KINDS:

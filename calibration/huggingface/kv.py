@@ -54,7 +54,12 @@ def _group(fields: Fields, layer: Layer) -> KVLayers | None:
     if layer.attention == "none":
         return None
     if layer.attention == "recurrent":
-        return KVLayers(kind="recurrent", num_layers=1, state_bytes=state_bytes(fields))
+        return KVLayers(
+            kind="recurrent",
+            num_layers=1,
+            state_bytes=state_bytes(fields),
+            delta_rule_heads=delta_rule_heads(fields),
+        )
     if layer.attention == "mla":
         return _latent(fields, layer)
     heads, dim, dim_v = kv_shape(fields, layer)
@@ -167,6 +172,14 @@ def state_bytes(fields: Fields) -> int:
     delta_net = fields.has("linear_num_value_heads")  # Qwen3-Next: the model's dtype
     wide = dtype == "float32" or (dtype is None and not delta_net)
     return conv * CONV_BYTES + state * (4 if wide else 2)
+
+
+def delta_rule_heads(fields: Fields) -> int:
+    """Heads of a gated delta rule of the measured shape (128 x 128), else 0."""
+    if not fields.has("linear_num_value_heads"):
+        return 0
+    dims = {fields.positive("linear_key_head_dim"), fields.positive("linear_value_head_dim")}
+    return fields.positive("linear_num_value_heads") if dims == {128} else 0
 
 
 def _state_elements(fields: Fields) -> tuple[int, int]:

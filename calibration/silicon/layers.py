@@ -31,6 +31,8 @@ LEFT_OUT = 0.01
 """Of the attention's parameters: so few are biases and norms."""
 VALUE_HEAD_DIM = 128
 """Of a gated delta rule; its state has as many keys a head."""
+FP32_HEAD_BYTES = 4 * VALUE_HEAD_DIM * VALUE_HEAD_DIM
+"""So much state stands for a head in other recurrences."""
 
 
 def operators(
@@ -197,14 +199,15 @@ def _experts(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Operator]:
 
 def _recurrent(gpu: GPUSpec, group: KVLayers, size: int) -> RecurrentLayers:
     state = group.state_bytes / size
-    heads = max(1, round(state / (4 * VALUE_HEAD_DIM * VALUE_HEAD_DIM)))
-    table = Recurrent(gpu, state_bytes=state, value_heads=heads)
+    measured = group.delta_rule_heads
+    heads = measured // size if measured else round(state / FP32_HEAD_BYTES)
+    table = Recurrent(gpu, state_bytes=state, value_heads=max(1, heads))
     return RecurrentLayers(
         count=group.num_layers,
         decode=table.decode,
         chunk=table.chunk,
         source=table.source,
-        derived=table.derived,
+        derived=table.derived or not measured,  # Mamba-2, Kimi: by the size of the state alone
     )
 
 

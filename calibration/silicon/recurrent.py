@@ -1,8 +1,8 @@
 """Recurrent layers (gated delta rule): convolution and state update, from their table.
 
 Decode costs by sequence, prefill by token; both are read off the table of the nearest head counts
-and scaled by the number of value heads; states come from memory. Other recurrent layers (Mamba-2)
-are costed alike, which nothing here can tell apart.
+and scaled by the number of value heads; states come from memory. Other recurrent layers (Mamba-2,
+Kimi's) are costed as a delta rule with a state of their size, and the result is flagged.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -321,10 +322,23 @@ def test_recurrent_layers_cost_by_sequence_and_by_token() -> None:
     assert layer.chunk(8192).ns == pytest.approx(2 * layer.chunk(4096).ns, rel=0.2)
 
 
+def test_recurrent_layers_are_found_by_their_heads_and_others_flagged() -> None:
+    """A state kept in half the bytes has as many heads; Mamba-2 has no table of its own."""
+    model = load_model("qwen3.5-35b-a3b")
+    (kept,) = (group for group in model.layers if group.kind == "recurrent")
+    wide, narrow = (
+        layers._recurrent(H100, replace(kept, state_bytes=size), 1)
+        for size in (kept.state_bytes, kept.state_bytes // 2)
+    )
+    assert not wide.derived
+    assert not narrow.derived
+    assert wide.chunk(4096).ns == narrow.chunk(4096).ns
+    mamba = next(g for g in load_model("nemotron-h-56b").layers if g.kind == "recurrent")
+    assert layers._recurrent(H100, mamba, 1).derived
+
+
 def test_cold_grid_by_hand() -> None:
     """100 B of cache, 1 B a token: 64 and 128 tokens are warm, 256 and more are cold at 2 ns/B."""
-    from dataclasses import replace
-
     gpu = replace(L40S, l2_bytes=100, memory_bandwidth_bytes_per_s=1e9)
     contexts = np.array([2, 4, 8, 16, 64, 128, 256, 512])
     ns = np.array([10.0, 10, 10, 10, 20, 30, 522, 1034])
