@@ -179,6 +179,8 @@ def memory(
 
     if from_log is not None:
         given = [options.single(options.typed(context, group)) for group in (hardware, flags)]
+        unused = {"for": demands, "request_tokens": tokens, "out": out}
+        _refuse_beside("from_log", {**unused, "speculative_config": speculative_config})
         _compare_log(from_log, *given, as_json=as_json)
         return
     wanted = read_demands(demands or ())
@@ -393,6 +395,13 @@ def _hardware(hardware: dict[str, Any]) -> tuple[Any, Any]:
     return quantized(load_model(hardware["model"]), hardware["quantization"]), gpu
 
 
+def _refuse_beside(option: str, others: dict[str, Any]) -> None:
+    for name, value in others.items():
+        if value:
+            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            raise ValueError(f"{name}(={shown!r}) says nothing beside {option}: leave one out.")
+
+
 def _compare_log(
     path: str, hardware: dict[str, Any], flags: dict[str, Any], *, as_json: bool
 ) -> None:
@@ -400,8 +409,8 @@ def _compare_log(
     from .calibration.startup_log import read_startup_log
     from .reports import log_sheets, tables
 
-    gpu, model = hardware.get("gpu"), hardware.get("model")
-    compared = compare_log(read_startup_log(path), gpu=gpu, model=model, flags=flags)
+    asked = {name: hardware.get(name) for name in ("gpu", "model", "quantization")}
+    compared = compare_log(read_startup_log(path), **asked, flags=flags)
     if as_json:
         _print_json(compared.to_json())
         return

@@ -18,6 +18,7 @@ from .log_checks import check_pool, given_against_log, nothing_learned, release_
 from .memory import MemoryBudget, plan_memory
 from .model_spec import ModelSpec
 from .models import load_model
+from .quantized import quantized
 from .startup_log import StartupLog
 
 PINS = ("num_gpu_blocks_override", "kv_cache_memory_bytes")
@@ -89,6 +90,7 @@ def compare_log(
     *,
     gpu: str | None = None,
     model: str | None = None,
+    quantization: str | None = None,
     flags: Mapping[str, Any] | None = None,
 ) -> LogComparison:
     """Plan the log's server and set both beside each other.
@@ -97,7 +99,7 @@ def compare_log(
         ValueError: card or model neither given nor known from the log, a flag out of its range, or
             a logged pool that no start-up can have had.
     """
-    spec, card = _model(log, model), _card(log, gpu)
+    spec, card = quantized(_model(log, model), quantization), _card(log, gpu)
     given = dict(flags or {})
     planned = {"engine": _engine(log), **log.flags, **given}
     notes = given_against_log(log, gpu=gpu, model=model, flags=given)
@@ -190,7 +192,7 @@ def _notes(log: StartupLog, model: ModelSpec, flags: Mapping[str, Any]) -> list[
     if log.quantization is not None and full:
         notes.append(
             f"The log says quantization={log.quantization}, {model.name} is in 16 bits: give "
-            "--model with the quantised config.json."
+            "--quantization, or --model with the quantised config.json."
         )
     silent = [n for n in ("max_num_seqs", "max_num_batched_tokens") if n not in flags]
     if silent:

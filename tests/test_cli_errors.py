@@ -96,6 +96,10 @@ WRONG = {
         ["memory", "--model", "zzzzzz"],
         "are known, which `kvsim models` lists.",
     ),
+    "a demand of a log": (
+        ["memory", "--from-log", "nowhere.log", "--for", "64x8192"],
+        "for(='64x8192') says nothing beside from_log",
+    ),
     "no such log": (["memory", "--from-log", "nowhere.log"], "nowhere.log cannot be read"),
     "weights do not fit": (["plan", "--gpu", "l4", "--model", "llama-3.1-70b"], "do not fit"),
     "no such trace": (["simulate", "--trace", "nowhere.csv"], "nowhere.csv"),

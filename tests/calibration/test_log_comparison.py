@@ -87,6 +87,13 @@ POOL = "\nAvailable KV cache memory: 10.00 GiB\n"
 def test_quantised_by_a_flag(tmp_path: Path) -> None:
     compared = written(tmp_path, f"{CONFIG}quantization=fp8,{POOL}", gpu="l4")
     assert "quantization=fp8" in " ".join(compared.notes)
+    stored = written(tmp_path, f"{CONFIG}quantization=fp8,{POOL}", gpu="l4", quantization="fp8")
+    assert "quantization=fp8" not in " ".join(stored.notes)
+    weights = [
+        next(line.predicted for line in found.lines if line.name == "weights")
+        for found in (stored, compared)
+    ]
+    assert weights[0] < 0.65 * weights[1]
 
 
 def test_a_log_without_a_version(tmp_path: Path) -> None:
