@@ -186,6 +186,31 @@ def test_bands_widen_with_distance() -> None:
     )
 
 
+def test_the_host_shows_in_lock_step_and_launches_without_graphs() -> None:
+    """0.8 ms + 8 us a request beside the GPU; 16 layers of 0.15 ms where nothing is captured."""
+    batch = decodes(100, 4000)
+    ahead, behind = cost("llama-3.1-8b", "h100-sxm"), cost("llama-3.1-8b", "h100-sxm", ahead=False)
+    host, gap = 1e9 * (0.8e-3 + 100 * 8e-6), 1e9 * 0.1e-3
+    assert behind.step_ns(batch) - ahead.step_ns(batch) == pytest.approx(host - gap)
+    eager = cost("llama-3.2-1b", "h100-sxm", ahead=False, eager=True)
+    launches = 16 * 0.15e-3 + 0.8e-3 + 8e-6
+    assert eager.step_ns(decodes(1, 100)) == pytest.approx(1e9 * launches)
+
+
+def test_decodes_beyond_the_table_are_flagged_beside_a_prefill() -> None:
+    source = cost("llama-3.1-8b", "rtx-pro-6000")
+    near, far = (
+        next(
+            term
+            for term in source.terms(decodes(4, mean)._replace(chunks=((64, 0),)))
+            if term.name == "attention"
+        )
+        for mean in (1000, 4_000_000)
+    )
+    assert far.extrapolated
+    assert not near.extrapolated
+
+
 def test_sources_by_name() -> None:
     model = load_model("llama-3.1-8b")
     assert step_cost("auto", model=model, gpu=load_gpu("h100-sxm")).source == "silicon"

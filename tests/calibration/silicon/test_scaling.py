@@ -1,0 +1,63 @@
+"""What is added to the tables or scaled from them, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvsim.calibration.gpus import load_gpu
+from kvsim.calibration.silicon.comm import AllReduce
+from kvsim.calibration.silicon.elementwise import sampling_ns
+from kvsim.calibration.silicon.moe import Experts, Moe
+from kvsim.calibration.silicon.recurrent import Recurrent
+
+H100 = load_gpu("h100-sxm")
+BANDWIDTH = H100.memory_bandwidth_bytes_per_s
+
+
+def test_more_gpus_than_measured_pass_a_rings_share_more() -> None:
+    """Each passes 2 (n - 1) / n of a message: 15/16 where 8 GPUs pass 7/8."""
+    for elements in (1 << 12, 1 << 24):
+        ratio = AllReduce(H100, 16)(elements).ns / AllReduce(H100, 8)(elements).ns
+        assert ratio == pytest.approx((15 / 16) / (7 / 8))
+
+
+def test_an_all_reduce_takes_the_faster_kernel() -> None:
+    """2 GPUs, 16 M values: NCCL's 143.6 us, not the engine's 156.3; the engine's for 4,096."""
+    reduce = AllReduce(H100, 2)
+    assert reduce(1 << 24).ns == pytest.approx(143_550, rel=0.01)
+    assert reduce(1 << 12).ns == pytest.approx(4376, rel=0.01)
+
+
+def test_experts_of_another_width_take_their_share() -> None:
+    """Twice the width: twice the bytes of few tokens and the FLOPs of many."""
+    shape = {"hidden_size": 4096, "experts_per_token": 2, "num_experts": 8, "bits": 16.0}
+    measured, wide = (
+        Moe(H100, Experts(intermediate_size=width, **shape))  # type: ignore[arg-type]
+        for width in (14_336, 28_672)
+    )
+    assert not measured.derived
+    assert wide.derived
+    for tokens in (64, 4096):
+        assert wide(tokens).ns == pytest.approx(2 * measured(tokens).ns, rel=0.1)
+
+
+def test_recurrent_heads_beyond_the_table_cost_by_their_number() -> None:
+    measured, more = (
+        Recurrent(H100, state_bytes=65_536 * heads, value_heads=heads) for heads in (64, 96)
+    )
+    assert not measured.derived
+    assert more.derived
+    assert more.decode(64).ns == pytest.approx(1.5 * measured.decode(64).ns)
+    assert more.chunk(4096).ns == pytest.approx(1.5 * measured.chunk(4096).ns)
+
+
+def test_sampling_reads_the_logits_three_times() -> None:
+    """Of 128,000 words in fp32: 256 rows come from memory, 64 from the cache, 1 is all launches."""
+    launches = 3 * 3000.0
+    large, small = 256 * 128_000 * 4, 64 * 128_000 * 4
+    assert large > (H100.l2_bytes or 0) > small
+    from_memory = 3 * 1e9 * large / (0.8 * BANDWIDTH)
+    assert sampling_ns(H100, 128_000, 256).ns == pytest.approx(from_memory + launches)
+    from_cache = 3 * 1e9 * small / (2.5 * 0.8 * BANDWIDTH)
+    assert sampling_ns(H100, 128_000, 64).ns == pytest.approx(from_cache + launches)
+    assert sampling_ns(H100, 128_000, 1).ns == 2 * launches
