@@ -94,6 +94,29 @@ def test_graphs_grow_with_captured_sizes() -> None:
     assert footprint.graph_bytes(server("llama-3.1-8b", "b200", "0.33")) > 1.5 * full
 
 
+def test_a_latent_layer_has_twice_the_graph() -> None:
+    """27 layers of DeepSeek-V2-Lite in 51 graphs of whole steps."""
+    latent = server("deepseek-v2-lite", engine="0.33")
+    per_layer = footprint.V2_GRAPH_BYTES_PER_LAYER[True]
+    assert footprint.graph_bytes(latent) == 51 * 2 * 27 * per_layer
+
+
+def test_shards_of_logits_are_gathered() -> None:
+    """2 GPUs: 5 bytes a logit for 2 (half a shard, gathered, made contiguous)."""
+    one, two = (server(engine="0.29", tensor_parallel_size=size) for size in (1, 2))
+    more = footprint.sampler_bytes(two) - footprint.sampler_bytes(one)
+    assert more == 1024 * 128_256 * (5 - 2)
+
+
+def test_images_wait_in_the_encoders_cache() -> None:
+    """Two hidden states a batched token."""
+    text = server("gemma-3-27b")
+    assert text.model.multimodal
+    blind = replace(text, model=replace(text.model, multimodal=False))
+    found = footprint.steady_peak_bytes(text) - footprint.steady_peak_bytes(blind)
+    assert found == 2 * 8192 * text.model.hidden_size * 2
+
+
 @pytest.mark.parametrize(
     ("gpu", "engine", "size", "gib"),
     [

@@ -111,6 +111,24 @@ def test_full_stages_by_hand(source: str, stages: int) -> None:
     assert found == pytest.approx(stages * stage, rel=1e-12)
 
 
+def test_a_stage_waits_for_its_longest_sequence() -> None:
+    """An A100 does not split sequences: on stages as on the whole."""
+    whole, staged = (
+        step_cost(
+            "silicon",
+            model=load_model("llama-3.1-8b"),
+            gpu=load_gpu("a100"),
+            pipeline_parallel_size=stages,
+            max_num_batched_tokens=TOKENS,
+        )
+        for stages in (1, 2)
+    )
+    assert whole.uses_longest
+    assert staged.uses_longest
+    even = decodes(256, 1000)
+    assert staged.step_ns(even._replace(longest_context_tokens=60_000)) > 1.3 * staged.step_ns(even)
+
+
 def test_a_longer_stage_decides() -> None:
     """40 layers on 3 stages are 13, 14 and 13: one more than the last, whose LM head is small."""
     whole, made = cost(1, model="llama-2-13b"), cost(3, model="llama-2-13b")

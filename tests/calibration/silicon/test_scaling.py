@@ -5,9 +5,14 @@ from __future__ import annotations
 import pytest
 
 from kvsim.calibration.gpus import load_gpu
+from kvsim.calibration.operators import Mix
 from kvsim.calibration.silicon.comm import AllReduce
 from kvsim.calibration.silicon.elementwise import sampling_ns
+from kvsim.calibration.silicon.gemm import Gemm
+from kvsim.calibration.silicon.heads import Heads
+from kvsim.calibration.silicon.latent import Latent
 from kvsim.calibration.silicon.moe import Experts, Moe
+from kvsim.calibration.silicon.prefill import PrefillLaw
 from kvsim.calibration.silicon.recurrent import Recurrent
 
 H100 = load_gpu("h100-sxm")
@@ -61,3 +66,30 @@ def test_sampling_reads_the_logits_three_times() -> None:
     from_cache = 3 * 1e9 * small / (2.5 * 0.8 * BANDWIDTH)
     assert sampling_ns(H100, 128_000, 64).ns == pytest.approx(from_cache + launches)
     assert sampling_ns(H100, 128_000, 1).ns == 2 * launches
+
+
+def test_a_long_prompt_of_latent_attention_is_the_module_less_its_projections() -> None:
+    """128 heads on an H200, 32,768 tokens: the module took 74.0 ms."""
+    card = load_gpu("h200")
+    latent, gemm = Latent(card, num_heads=128, kv_dtype="bfloat16"), Gemm(card, 16.0)
+    shapes = ((1536, 7168), (576, 7168), (24_576, 1536), (7168, 16_384), (32_768, 512))
+    projections = sum(gemm.of(n, k).ns(32_768) for n, k in shapes)
+    assert latent.chunk(32_768, 0).ns + projections == pytest.approx(74_006_500, rel=1e-3)
+
+
+def test_more_latent_heads_than_measured_cost_by_their_number() -> None:
+    measured, more = (Latent(H100, num_heads=n, kv_dtype="bfloat16") for n in (128, 256))
+    assert more(32, 32 * 4096).ns == pytest.approx(2 * measured(32, 32 * 4096).ns)
+    assert more.derived
+
+
+def test_four_bit_weights_are_read_at_the_speed_of_wide_ones() -> None:
+    """An H100 has no 4-bit products: 4.5 bits a parameter at the rate that 16 bits reach."""
+    wide, narrow = (Gemm(H100, bits).of(8192, 8192).ns(1) for bits in (16.0, 4.5))
+    assert narrow == pytest.approx(wide * 4.5 / 16, rel=0.1)
+
+
+def test_a_chunk_after_more_tokens_than_measured_is_flagged() -> None:
+    law = PrefillLaw(H100, Heads(query=32, kv=8, dim=128, kv_dtype="bfloat16"))
+    assert not law(Mix(((2048, 0),))).outside
+    assert law(Mix(((2048, 1_000_000),))).outside
