@@ -6,13 +6,14 @@ import pytest
 
 from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.operators import Mix
+from kvsim.calibration.silicon import SYSTEMS, prefill
 from kvsim.calibration.silicon.comm import AllReduce
 from kvsim.calibration.silicon.elementwise import sampling_ns
 from kvsim.calibration.silicon.gemm import Gemm
 from kvsim.calibration.silicon.heads import Heads
 from kvsim.calibration.silicon.latent import Latent
 from kvsim.calibration.silicon.moe import Experts, Moe
-from kvsim.calibration.silicon.prefill import PrefillLaw
+from kvsim.calibration.silicon.prefill import EMPTY_TILE_NS, PrefillLaw
 from kvsim.calibration.silicon.recurrent import Recurrent
 
 H100 = load_gpu("h100-sxm")
@@ -93,3 +94,17 @@ def test_a_chunk_after_more_tokens_than_measured_is_flagged() -> None:
     law = PrefillLaw(H100, Heads(query=32, kv=8, dim=128, kv_dtype="bfloat16"))
     assert not law(Mix(((2048, 0),))).outside
     assert law(Mix(((2048, 1_000_000),))).outside
+
+
+def test_decodes_in_a_launch_of_long_chunks_leave_empty_tiles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One grid for all sequences: each decode has as many tiles as the longest chunk."""
+    card = load_gpu("rtx-pro-6000")
+    law = PrefillLaw(card, Heads(query=32, kv=8, dim=128, kv_dtype="bfloat16"))
+    mix = Mix(((2048, 0),), 64, 64_000.0)
+    taken = law.ns(mix)
+    monkeypatch.setattr(prefill, "EMPTY_TILE_NS", 0.0)
+    empty = 64 * law._shape.tiles(2048) * EMPTY_TILE_NS / SYSTEMS[card.name].num_sms
+    assert empty > 0
+    assert taken - law.ns(mix) == pytest.approx(empty)
