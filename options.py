@@ -235,6 +235,14 @@ def hardware_options(
     return dict(locals())
 
 
+KvCacheDtype = Annotated[str, _option(_SERVER, "auto, fp8, int8 ...")]
+TensorParallelSize = Annotated[int, _option(_SERVER, "GPUs per replica.", "--tensor-parallel-size")]
+PipelineParallelSize = Annotated[
+    int, _option(_SERVER, "Stages that the layers are divided over; times the GPUs.")
+]
+EnforceEager = Annotated[bool, _option(_SERVER, "No CUDA graphs.", "--enforce-eager")]
+
+
 def memory_options(
     engine: Annotated[
         str, _option(_SERVER, "Version whose defaults and memory accounting hold: vllm==0.19 ...")
@@ -244,13 +252,9 @@ def memory_options(
         float | None,
         _option(_SERVER, "Share of the GPU's memory the server may use (the engine's: 0.92)."),
     ] = None,
-    kv_cache_dtype: Annotated[str, _option(_SERVER, "auto, fp8, int8 ...")] = "auto",
-    tensor_parallel_size: Annotated[
-        int, _option(_SERVER, "GPUs per replica.", "--tensor-parallel-size")
-    ] = 1,
-    pipeline_parallel_size: Annotated[
-        int, _option(_SERVER, "Stages that the layers are divided over; times the GPUs.")
-    ] = 1,
+    kv_cache_dtype: KvCacheDtype = "auto",
+    tensor_parallel_size: TensorParallelSize = 1,
+    pipeline_parallel_size: PipelineParallelSize = 1,
     max_model_len: Annotated[
         int | None, _option(_SERVER, "Longest prompt + output, tokens.")
     ] = None,
@@ -267,7 +271,7 @@ def memory_options(
     non_kv_memory: Annotated[
         float | None, _option(_SERVER, "GiB beside weights and pool, where it is known.")
     ] = None,
-    enforce_eager: Annotated[bool, _option(_SERVER, "No CUDA graphs.", "--enforce-eager")] = False,
+    enforce_eager: EnforceEager = False,
     hybrid_kv_cache: Annotated[
         bool | None,
         _option(
@@ -289,25 +293,22 @@ STEP_COST_HELP = (
     "auto (silicon where the card has measured tables, else datasheet), silicon, datasheet, "
     "measured:FOLDER of kernel times, or affine:BASE_S,PER_SCHEDULED_TOKEN_S,PER_CONTEXT_TOKEN_S."
 )
+StepCostSpec = Annotated[str, _option(_ENGINE, STEP_COST_HELP)]
 
 
 def cost_options(
-    kv_cache_dtype: Annotated[str, _option(_SERVER, "auto, fp8, int8 ...")] = "auto",
-    tensor_parallel_size: Annotated[
-        int, _option(_SERVER, "GPUs per replica.", "--tensor-parallel-size")
-    ] = 1,
-    pipeline_parallel_size: Annotated[
-        int, _option(_SERVER, "Stages that the layers are divided over; times the GPUs.")
-    ] = 1,
+    kv_cache_dtype: KvCacheDtype = "auto",
+    tensor_parallel_size: TensorParallelSize = 1,
+    pipeline_parallel_size: PipelineParallelSize = 1,
     max_num_seqs: Annotated[
         int | None, _option(_SERVER, "Requests at once: up to twice as many in a CUDA graph.")
     ] = None,
     max_num_batched_tokens: Annotated[
         int | None, _option(_SERVER, "Tokens of each batch in a pipeline (vLLM's default by card).")
     ] = None,
-    enforce_eager: Annotated[bool, _option(_SERVER, "No CUDA graphs.", "--enforce-eager")] = False,
+    enforce_eager: EnforceEager = False,
     async_scheduling: Annotated[bool, _option(_ENGINE, "Schedule a step ahead.")] = True,
-    step_cost: Annotated[str, _option(_ENGINE, STEP_COST_HELP)] = "auto",
+    step_cost: StepCostSpec = "auto",
 ) -> dict[str, Any]:
     """What decides the time of a step, under vLLM's names."""
     return dict(locals())
@@ -315,7 +316,7 @@ def cost_options(
 
 def engine_options(
     scheduler: Annotated[str, _option(_ENGINE, "vllm, orca or static.")] = "vllm",
-    step_cost: Annotated[str, _option(_ENGINE, STEP_COST_HELP)] = "auto",
+    step_cost: StepCostSpec = "auto",
     enable_prefix_caching: Annotated[
         bool | None, _option(_ENGINE, "Share the KV of equal beginnings (vLLM's default: on).")
     ] = None,

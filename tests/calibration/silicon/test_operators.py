@@ -25,6 +25,14 @@ from kvsim.calibration.silicon.prefill import PrefillLaw
 from kvsim.calibration.silicon.recurrent import Recurrent
 
 LLAMA = Heads(query=32, kv=8, dim=128, kv_dtype="bfloat16")
+LLAMA_ROWS = {
+    "num_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "kv_cache_dtype": "bfloat16",
+    "window_size": 0,
+}
+"""Of the attention tables."""
 H100, A100, L40S = (load_gpu(name) for name in ("h100-sxm", "a100", "l40s"))
 
 
@@ -130,15 +138,7 @@ def test_warm_points_are_not_believed() -> None:
     """A batch of one at 8k tokens: 33 MB in the 50 MB cache of an H100, 128 MB of an RTX."""
     for name, tokens in (("h100-sxm", 8192), ("rtx-pro-6000", 32_768)):
         gpu = load_gpu(name)
-        where = {
-            "num_heads": 32,
-            "num_key_value_heads": 8,
-            "head_dim": 128,
-            "kv_cache_dtype": "bfloat16",
-            "window_size": 0,
-            "batch_size": 1,
-            "step": tokens - 1,
-        }
+        where = {**LLAMA_ROWS, "batch_size": 1, "step": tokens - 1}
         folder = SYSTEMS[name].folder
         found = tables.rows(folder, "attention", "generation_attention", ("step",), where)
         warm, cold = float(found["ns"][0]), decode(name, LLAMA)(1, tokens).ns
@@ -150,15 +150,8 @@ def test_warm_points_are_not_believed() -> None:
 
 def test_cold_points_are_met() -> None:
     table = decode("h100-sxm", LLAMA)
-    where = {
-        "num_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "kv_cache_dtype": "bfloat16",
-        "window_size": 0,
-    }
     names = ("batch_size", "step")
-    found = tables.rows("h100_sxm", "attention", "generation_attention", names, where)
+    found = tables.rows("h100_sxm", "attention", "generation_attention", names, LLAMA_ROWS)
     size = found["batch_size"] * (found["step"] + 1) * LLAMA.bytes_per_token
     cold = size > COLD * (H100.l2_bytes or 0)
     errors = [
@@ -200,14 +193,7 @@ def test_windows_bound_the_reading() -> None:
 
 def test_prefills_without_a_past_meet_the_table() -> None:
     law = PrefillLaw(H100, LLAMA)
-    where = {
-        "num_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "kv_cache_dtype": "bfloat16",
-        "window_size": 0,
-        "batch_size": 1,
-    }
+    where = {**LLAMA_ROWS, "batch_size": 1}
     found = tables.rows("h100_sxm", "attention", "context_attention", ("isl",), where)
     for length, ns in zip(found["isl"].tolist(), found["ns"].tolist(), strict=True):
         if length >= 16:
@@ -338,14 +324,14 @@ def test_recurrent_layers_are_found_by_their_heads_and_others_flagged() -> None:
 
 
 def test_cold_grid_by_hand() -> None:
-    """100 B of cache, 1 B a token: 64 and 128 tokens are warm, 256 and more are cold at 2 ns/B."""
+    """100 B of cache, 1 B a token: 8 to 128 tokens are warm, 256 and more cold at 2 ns/B."""
     gpu = replace(L40S, l2_bytes=100, memory_bandwidth_bytes_per_s=1e9)
     contexts = np.array([2, 4, 8, 16, 64, 128, 256, 512])
     ns = np.array([10.0, 10, 10, 10, 20, 30, 522, 1034])
     grid = ColdGrid(gpu, batch=np.ones(8, dtype=int), context=contexts, ns=ns, bytes_per_token=1.0)
     assert grid.cold_ns_per_byte == pytest.approx(2.0)
     cold = grid.at(1).ns
-    assert cold[:4] == pytest.approx([10, 14, 26, 42], abs=40)
+    assert cold[:4] == pytest.approx([10, 10, 26, 42])
     assert cold[4:] == pytest.approx([138, 266, 522, 1034])
 
 
