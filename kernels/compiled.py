@@ -128,12 +128,18 @@ def latent_report(
         launch=launch,
         SCALED=kv_dtype != dtype,
         UPCAST=False,
+        WIDEN=_widen(dtype, kv_dtype),
     )
     return _report(latent_decode._latent_part, made, compute_capability, dtype, kv_dtype, launch)
 
 
 def _switches(dtype: str, kv_dtype: str, switches: dict[str, bool]) -> dict[str, bool]:
-    return {**PLAIN_SWITCHES, "SCALED": kv_dtype != dtype, "UPCAST": False, **switches}
+    stored = {"SCALED": kv_dtype != dtype, "UPCAST": False, "WIDEN": _widen(dtype, kv_dtype)}
+    return {**PLAIN_SWITCHES, **stored, **switches}
+
+
+def _widen(dtype: str, kv_dtype: str) -> bool:
+    return VALUE_BYTES[dtype] == 2 and VALUE_BYTES[kv_dtype] == 1
 
 
 def _report(

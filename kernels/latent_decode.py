@@ -20,7 +20,7 @@ import triton.language as tl
 
 from .launch import Launch, latent_launch, padded_dim
 from .merge import Partials, merge
-from .operands import Variant, check_latent, check_work, upcast
+from .operands import Variant, check_latent, check_work, upcast, widen
 from .scores import accumulate, key_offsets, logits
 from .slots import slots_of
 from .split import target_items
@@ -98,6 +98,7 @@ def latent_decode(
             launch=launch,
             SCALED=variant.is_scaled,
             UPCAST=upcast(query),
+            WIDEN=widen(query, latent_cache),
         ),
         **launch.options,
     )
@@ -173,6 +174,7 @@ def _latent_part(
     TILE: tl.constexpr,
     SCALED: tl.constexpr,
     UPCAST: tl.constexpr,
+    WIDEN: tl.constexpr,
 ):
     item = tl.program_id(1)
     seq = tl.load(item_seq + item)
@@ -220,7 +222,9 @@ def _latent_part(
         x = logits(q, tl.trans(row), scale, 0.0, False, UPCAST)
         x += logits(q_rope, rope, scale, 0.0, False, UPCAST)
         x = tl.where(visible[None, :], x, float("-inf"))
-        acc, peak, total = accumulate(acc, peak, total, x, row, query.dtype.element_ty, UPCAST)
+        acc, peak, total = accumulate(
+            acc, peak, total, x, row, query.dtype.element_ty, UPCAST, WIDEN
+        )
 
     acc = acc / total[:, None]
     if SCALED:

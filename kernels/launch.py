@@ -66,19 +66,20 @@ def decode_launch(
     row_bytes = lanes * value_bytes
     tile = max(16, min(64, 16 * KIB // row_bytes))
     rows = min(MAX_DECODE_ROWS, max(MIN_ROWS, power_of_two(group)))
+    tiles = 4 if value_bytes == 1 else 2  # keys and values; and the values again, widened
     return Launch(
         rows=rows,
         tile_tokens=tile,
         num_warps=4,
         num_stages=2 if contiguous else 3,
         programs_per_sm=_decode_programs(rows, lanes, value_bytes),
-        shared_bytes=2 * tile * row_bytes + rows * lanes * (6 if rows >= 64 else 3) + KIB,
+        shared_bytes=tiles * tile * row_bytes + rows * lanes * (6 if rows >= 64 else 3) + KIB,
     )
 
 
 def _decode_programs(rows: int, lanes: int, value_bytes: int) -> int:
-    """What registers allow: narrow heads take half as many, quantised keys half as many again."""
-    if rows > MIN_ROWS or value_bytes != 2:
+    """What registers allow: narrow heads take half as many, fp32 twice."""
+    if rows > MIN_ROWS or value_bytes > 2:
         return 2
     return 8 if lanes <= 64 else 4
 

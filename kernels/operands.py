@@ -88,6 +88,11 @@ def upcast(query: torch.Tensor) -> bool:
     return bool(knobs.runtime.interpret) and query.dtype == torch.bfloat16
 
 
+def widen(query: torch.Tensor, cache: torch.Tensor) -> bool:
+    """Whether stored bytes are made 16 bits wide in the kernel (``scores.widened``)."""
+    return not knobs.runtime.interpret and cache.element_size() == 1 and query.element_size() == 2
+
+
 def check_decode(
     query: torch.Tensor,
     keys: torch.Tensor,

@@ -23,7 +23,7 @@ import triton.language as tl
 
 from .launch import Launch, decode_launch, padded_dim
 from .merge import Partials, merge
-from .operands import Variant, check_decode, check_work, upcast
+from .operands import Variant, check_decode, check_work, upcast, widen
 from .scores import LOG2E, accumulate, key_offsets, logits
 from .slots import slots_of
 from .split import target_items
@@ -197,6 +197,7 @@ def _decode(
             launch=launch,
             sliding_window=variant.sliding_window,
             UPCAST=upcast(query),
+            WIDEN=widen(query, keys),
             **variant.switches(),
         ),
         **launch.options,
@@ -250,6 +251,7 @@ def _part(
     SINKS: tl.constexpr,
     SCALED: tl.constexpr,
     UPCAST: tl.constexpr,
+    WIDEN: tl.constexpr,
 ):
     item = tl.program_id(1)
     seq = tl.load(item_seq + item)
@@ -317,7 +319,7 @@ def _part(
         if WINDOW > 0:
             visible &= key >= length - WINDOW
         x = tl.where(visible[None, :], x, float("-inf"))
-        acc, peak, total = accumulate(acc, peak, total, x, v, query.dtype.element_ty, UPCAST)
+        acc, peak, total = accumulate(acc, peak, total, x, v, query.dtype.element_ty, UPCAST, WIDEN)
 
     acc = acc / total[:, None]
     if SCALED:

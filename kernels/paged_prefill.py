@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 
 from .launch import Launch, padded_dim, prefill_launch
-from .operands import Variant, check_prefill, upcast
+from .operands import Variant, check_prefill, upcast, widen
 from .scores import LOG2E, accumulate, key_offsets, logits
 from .slots import compute_capability
 from .work_list import PrefillWork, plan_prefill
@@ -93,6 +93,7 @@ def paged_prefill(
             launch=launch,
             sliding_window=variant.sliding_window,
             UPCAST=upcast(query),
+            WIDEN=widen(query, key_cache),
             **variant.switches(),
         ),
         **launch.options,
@@ -191,6 +192,7 @@ def _prefill(
     SINKS: tl.constexpr,
     SCALED: tl.constexpr,
     UPCAST: tl.constexpr,
+    WIDEN: tl.constexpr,
 ):
     kv_head = tl.program_id(0)
     tile = tl.num_programs(1) - 1 - tl.program_id(1)
@@ -268,7 +270,9 @@ def _prefill(
                 if WINDOW > 0:
                     visible &= key[None, :] > position[:, None] - WINDOW
                 x = tl.where(visible, x, float("-inf"))
-            acc, peak, total = accumulate(acc, peak, total, x, v, query.dtype.element_ty, UPCAST)
+            acc, peak, total = accumulate(
+                acc, peak, total, x, v, query.dtype.element_ty, UPCAST, WIDEN
+            )
 
     acc = acc / tl.where(total > 0, total, 1.0)[:, None]  # rows that fill up a tile see no key
     if SCALED:

@@ -30,7 +30,24 @@ def logits(q, k, scale, softcap, SOFTCAP: tl.constexpr, UPCAST: tl.constexpr):
 
 
 @triton.jit
-def accumulate(acc, peak, total, x, v, DTYPE: tl.constexpr, UPCAST: tl.constexpr):
+def widened(v, DTYPE: tl.constexpr):
+    """Bytes to 16 bits, here and not later.
+
+    A tile of values enters the matrix product with its rows and columns exchanged. 16-bit values
+    are exchanged while they are loaded from shared memory; bytes cannot be, and the compiler, which
+    would rather move bytes than their wider copies, then loads them one at a time. An instruction
+    that it must leave in its place keeps the cast before the exchange.
+    """
+    wide = v.to(DTYPE)
+    return tl.inline_asm_elementwise(
+        "mov.b32 $0, $1;", "=r,r", [wide], dtype=wide.dtype, is_pure=False, pack=2
+    )
+
+
+@triton.jit
+def accumulate(
+    acc, peak, total, x, v, DTYPE: tl.constexpr, UPCAST: tl.constexpr, WIDEN: tl.constexpr
+):
     """The running softmax with one more tile: masked scores are -inf, ``v [tile, dim]``."""
     higher = tl.maximum(peak, tl.max(x, 1))
     safe = tl.where(higher == float("-inf"), 0.0, higher)
@@ -40,7 +57,8 @@ def accumulate(acc, peak, total, x, v, DTYPE: tl.constexpr, UPCAST: tl.constexpr
     if UPCAST:
         acc = acc * shrink[:, None] + tl.dot(p, v.to(tl.float32), input_precision="ieee")
     else:
-        acc = acc * shrink[:, None] + tl.dot(p.to(DTYPE), v.to(DTYPE), input_precision="ieee")
+        v = widened(v, DTYPE) if WIDEN else v.to(DTYPE)
+        acc = acc * shrink[:, None] + tl.dot(p.to(DTYPE), v, input_precision="ieee")
     return acc, higher, total
 
 

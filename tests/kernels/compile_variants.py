@@ -46,8 +46,13 @@ PREFILL: dict[str, dict[str, Any]] = {
     "dim 256": {"head_dim": 256},
     "everything": EVERYTHING,
     "fp8_e4m3": {"kv_dtype": "fp8_e4m3"},
+    "int8": {"kv_dtype": "int8"},
 }
-LATENT: dict[str, dict[str, Any]] = {"16 heads": {}, "128 heads": {"heads": 128}}
+LATENT: dict[str, dict[str, Any]] = {
+    "16 heads": {},
+    "128 heads": {"heads": 128},
+    "fp8_e4m3": {"kv_dtype": "fp8_e4m3"},
+}
 
 
 def planned(kernel: str, settings: dict[str, Any], compute_capability: int) -> int | None:

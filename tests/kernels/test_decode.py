@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from kvsim.kernels.launch import Launch
 from kvsim.kernels.operands import Variant
 from kvsim.kernels.paged_decode import contiguous_decode, paged_decode, plan_decode_for
+from kvsim.kernels.work_list import plan_decode
 from support.paged import DEVICE, TOLERANCE, make_batch, relative_error
 
 RAGGED = (1, 0, 300, 47, 130)
@@ -24,6 +26,7 @@ CASES: dict[str, tuple[dict[str, Any], Variant]] = {
     "block 1": ({"block_size": 1, "dtype": BF16}, Variant()),
     "block 24": ({"block_size": 24, "dtype": FP16}, Variant()),
     "block 48": ({"block_size": 48}, Variant()),
+    "block 96": ({"block_size": 96, "dtype": FP16}, Variant()),  # not a multiple of a tile
     "block 128": ({"block_size": 128, "dtype": BF16}, Variant()),
     "block 256": ({"block_size": 256}, Variant()),
     "dim 80": ({"head_dim": 80, "dtype": FP16}, Variant()),
@@ -99,6 +102,17 @@ def test_one_plan_serves_all_layers() -> None:
         assert found is out
         fresh = paged_decode(query, *tensors, variant=variant)
         assert torch.equal(found, fresh)
+
+
+def test_more_items_than_are_merged_at_once() -> None:
+    batch = make_batch((700, 30), block_size=16)
+    launch = Launch(rows=16, tile_tokens=16, num_warps=4, num_stages=1)
+    work = plan_decode(batch.seq_lens, target=50, tile_tokens=16, min_chunk_tokens=16)
+    assert work.seq_items.tolist() == [44, 2]
+    tensors = (batch.key_cache, batch.value_cache, batch.block_table, batch.seq_lens)
+    variant = Variant(sinks=SINKS)
+    out = paged_decode(batch.query, *tensors, variant=variant, work=work, launch=launch)
+    assert relative_error(out, batch.expected(variant)) <= TOLERANCE[FP32]
 
 
 def test_lengths_may_change_after_the_plan_was_captured() -> None:

@@ -24,6 +24,7 @@ CASES: dict[str, tuple[dict[str, Any], Variant]] = {
     "bf16": ({"dtype": BF16}, Variant()),
     "block 1": ({"block_size": 1, "dtype": BF16}, Variant()),
     "block 24": ({"block_size": 24, "dtype": FP16}, Variant()),
+    "block 96": ({"block_size": 96, "dtype": FP16}, Variant()),  # not a multiple of a tile
     "block 256": ({"block_size": 256, "dtype": BF16}, Variant()),
     "dim 80": ({"head_dim": 80, "dtype": FP16}, Variant()),
     "dim 256": ({"head_dim": 256, "dtype": BF16}, Variant()),

@@ -48,7 +48,7 @@ def test_decode_and_prefill(
     seed = 1000 * block_size
     draw = torch.Generator().manual_seed(block_size)
     shapes = list(product(HEAD_DIMS, GROUPS, VARIANTS))
-    chosen = torch.randperm(len(shapes), generator=draw)[:12].tolist()
+    chosen = torch.randperm(len(shapes), generator=draw)[:3].tolist()
     for number in chosen:
         head_dim, group, name = shapes[number]
         kv_heads = 1 if group > 8 else 2
