@@ -21,7 +21,7 @@ import triton.language as tl
 from .launch import Launch, latent_launch, padded_dim
 from .merge import Partials, merge
 from .operands import Variant, check_latent, check_work, upcast, widen
-from .scores import accumulate, key_offsets, logits
+from .scores import accumulate, logits, places
 from .slots import slots_of
 from .split import target_items
 from .work_list import DecodeWork, plan_decode
@@ -206,20 +206,17 @@ def _latent_part(
     for first in range(begin, end, TILE):
         key = first + tl.arange(0, TILE)
         visible = key < end
-        off = key_offsets(
-            key, end, table, first, stride_block, stride_token, True, BLOCK_SIZE, TILE
-        )
+        block, slot = places(key, end, table, first, True, BLOCK_SIZE, TILE)
+        at_key = latent_cache + (block * stride_block + slot * stride_token)[:, None]
         row = tl.load(
-            latent_cache + off[:, None] + lane[None, :],
-            mask=visible[:, None] & (lane < LATENT)[None, :],
-            other=0.0,
+            at_key + lane[None, :], mask=visible[:, None] & (lane < LATENT)[None, :], other=0.0
         )
         rope = tl.load(
-            latent_cache + off[None, :] + LATENT + turn[:, None],
-            mask=visible[None, :] & (turn < ROPE)[:, None],
+            at_key + LATENT + turn[None, :],
+            mask=visible[:, None] & (turn < ROPE)[None, :],
             other=0.0,
         )
-        x = logits(q, tl.trans(row), scale, 0.0, False, UPCAST)
+        x = logits(q, row, scale, 0.0, False, UPCAST)
         x += logits(q_rope, rope, scale, 0.0, False, UPCAST)
         x = tl.where(visible[None, :], x, float("-inf"))
         acc, peak, total = accumulate(

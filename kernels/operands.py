@@ -192,7 +192,11 @@ def check_cache(
             f"key_cache.dtype(={keys.dtype}) must be the query's ({query.dtype}), fp8 or int8, and "
             f"value_cache.dtype(={values.dtype}) the same."
         )
-    for name, tensor in (("query", query), ("key_cache", keys), ("value_cache", values)):
+    if keys.stride() != values.stride():
+        raise ValueError(
+            f"value_cache.stride()(={values.stride()}) must be key_cache's, {keys.stride()}."
+        )
+    for name, tensor in (("query", query), ("key_cache", keys)):
         if tensor.stride(-1) != 1:
             raise ValueError(f"{name}.stride(-1)(={tensor.stride(-1)}) must be 1.")
     for name in ("alibi_slopes", "sinks"):

@@ -24,7 +24,7 @@ import triton.language as tl
 from .launch import Launch, decode_launch, padded_dim
 from .merge import Partials, merge
 from .operands import Variant, check_decode, check_work, upcast, widen
-from .scores import LOG2E, accumulate, key_offsets, logits
+from .scores import LOG2E, accumulate, logits, places
 from .slots import slots_of
 from .split import target_items
 from .work_list import DecodeWork, plan_decode
@@ -48,7 +48,7 @@ def paged_decode(
         query: ``[num_seqs, heads, head_dim]``, fp16, bf16 or fp32.
         key_cache: ``[num_blocks, block_size, kv_heads, head_dim]``, of the query's dtype, fp8 or
             int8; any strides but the last, which is 1. Unused slots are never read.
-        value_cache: as ``key_cache``.
+        value_cache: as ``key_cache``, strides included.
         block_table: ``[num_seqs, max_blocks]`` int32; entries past a sequence's end are not read.
         seq_lens: ``[num_seqs]`` int32, keys of each sequence, the new one included; 0 gives zeros.
         variant: softmax scale, window, soft cap, ALiBi, sinks, KV scales.
@@ -187,7 +187,6 @@ def _decode(
         *query.stride()[:2],
         *out.stride()[:2],
         *keys.stride()[:3],
-        *values.stride()[:3],
         0 if block_table is None else block_table.stride(0),
         **constants(
             heads=heads,
@@ -230,12 +229,9 @@ def _part(
     q_stride_head,
     o_stride_seq,
     o_stride_head,
-    k_stride_block,
-    k_stride_token,
-    k_stride_head,
-    v_stride_block,
-    v_stride_token,
-    v_stride_head,
+    stride_block,
+    stride_token,
+    stride_head,
     table_stride,
     HEADS: tl.constexpr,
     GROUP: tl.constexpr,
@@ -291,28 +287,17 @@ def _part(
         peak = tl.where(alone, sink * LOG2E, peak)
         total = tl.where(alone, 1.0, total)
     acc = tl.zeros([ROWS, LANES], tl.float32)
-    keys_of_head = key_cache + kv_head.to(tl.int64) * k_stride_head
-    values_of_head = value_cache + kv_head.to(tl.int64) * v_stride_head
+    keys_of_head = key_cache + kv_head.to(tl.int64) * stride_head
+    values_of_head = value_cache + kv_head.to(tl.int64) * stride_head
 
     for first in range(begin, end, TILE):
         key = first + tl.arange(0, TILE)
         visible = key < end
-        k_off = key_offsets(
-            key, end, table, first, k_stride_block, k_stride_token, PAGED, BLOCK_SIZE, TILE
-        )
-        v_off = key_offsets(
-            key, end, table, first, v_stride_block, v_stride_token, PAGED, BLOCK_SIZE, TILE
-        )
-        k = tl.load(
-            keys_of_head + k_off[None, :] + lane[:, None],
-            mask=visible[None, :] & (lane < HEAD_DIM)[:, None],
-            other=0.0,
-        )
-        v = tl.load(
-            values_of_head + v_off[:, None] + lane[None, :],
-            mask=visible[:, None] & (lane < HEAD_DIM)[None, :],
-            other=0.0,
-        )
+        block, slot = places(key, end, table, first, PAGED, BLOCK_SIZE, TILE)
+        inside = visible[:, None] & (lane < HEAD_DIM)[None, :]
+        at = (block * stride_block + slot * stride_token)[:, None] + lane[None, :]
+        k = tl.load(keys_of_head + at, mask=inside, other=0.0)
+        v = tl.load(values_of_head + at, mask=inside, other=0.0)
         x = logits(q, k, scale, softcap, SOFTCAP, UPCAST)
         if ALIBI:
             x += slope[:, None] * (key - (length - 1))[None, :].to(tl.float32)

@@ -21,7 +21,7 @@ import triton.language as tl
 
 from .launch import Launch, padded_dim, prefill_launch
 from .operands import Variant, check_prefill, upcast, widen
-from .scores import LOG2E, accumulate, key_offsets, logits
+from .scores import LOG2E, accumulate, logits, places
 from .slots import compute_capability
 from .work_list import PrefillWork, plan_prefill
 
@@ -44,7 +44,7 @@ def paged_prefill(
     Args:
         query: ``[num_tokens, heads, head_dim]``, sequence after sequence.
         key_cache: as ``paged_decode`` takes it; the new tokens' keys are in it.
-        value_cache: likewise.
+        value_cache: as ``key_cache``, strides included.
         block_table: ``[num_seqs, max_blocks]`` int32.
         query_start_loc: ``[num_seqs + 1]`` int32, where each sequence's queries begin.
         seq_lens: ``[num_seqs]`` int32, cached and new tokens.
@@ -83,7 +83,6 @@ def paged_prefill(
         *query.stride()[:2],
         *out.stride()[:2],
         *key_cache.stride()[:3],
-        *value_cache.stride()[:3],
         block_table.stride(0),
         **constants(
             heads=heads,
@@ -172,12 +171,9 @@ def _prefill(
     q_stride_head,
     o_stride_token,
     o_stride_head,
-    k_stride_block,
-    k_stride_token,
-    k_stride_head,
-    v_stride_block,
-    v_stride_token,
-    v_stride_head,
+    stride_block,
+    stride_token,
+    stride_head,
     table_stride,
     GROUP: tl.constexpr,
     ROWS: tl.constexpr,
@@ -239,29 +235,21 @@ def _prefill(
         peak = tl.load(sinks + head, mask=real_row, other=0.0).to(tl.float32) * LOG2E
         total = tl.full([ROWS], 1.0, tl.float32)
     acc = tl.zeros([ROWS, LANES], tl.float32)
-    keys_of_head = key_cache + kv_head.to(tl.int64) * k_stride_head
-    values_of_head = value_cache + kv_head.to(tl.int64) * v_stride_head
+    keys_of_head = key_cache + kv_head.to(tl.int64) * stride_head
+    values_of_head = value_cache + kv_head.to(tl.int64) * stride_head
 
     for PART in tl.static_range(0 if WINDOW > 0 else 1, 3):
         lowest = begin if PART == 0 else inner if PART == 1 else diagonal
         highest = tl.minimum(inner, end) if PART == 0 else diagonal if PART == 1 else end
         for first in range(lowest, highest, TILE):
             key = first + tl.arange(0, TILE)
-            k_off = key_offsets(
-                key, end, table, first, k_stride_block, k_stride_token, True, BLOCK_SIZE, TILE
-            )
-            v_off = key_offsets(
-                key, end, table, first, v_stride_block, v_stride_token, True, BLOCK_SIZE, TILE
-            )
-            k_at = keys_of_head + k_off[None, :] + lane[:, None]
-            v_at = values_of_head + v_off[:, None] + lane[None, :]
-            in_dim = lane < HEAD_DIM
+            block, slot = places(key, end, table, first, True, BLOCK_SIZE, TILE)
+            inside = (lane < HEAD_DIM)[None, :]
             if PART != 1:
-                k = tl.load(k_at, mask=(key < end)[None, :] & in_dim[:, None], other=0.0)
-                v = tl.load(v_at, mask=(key < end)[:, None] & in_dim[None, :], other=0.0)
-            else:
-                k = tl.load(k_at, mask=in_dim[:, None], other=0.0)
-                v = tl.load(v_at, mask=in_dim[None, :], other=0.0)
+                inside &= (key < end)[:, None]
+            at = (block * stride_block + slot * stride_token)[:, None] + lane[None, :]
+            k = tl.load(keys_of_head + at, mask=inside, other=0.0)
+            v = tl.load(values_of_head + at, mask=inside, other=0.0)
             x = logits(q, k, scale, softcap, SOFTCAP, UPCAST)
             if ALIBI:
                 x += slope[:, None] * (key[None, :] - position[:, None]).to(tl.float32)

@@ -20,10 +20,10 @@ LOG2E = tl.constexpr(1.4426950408889634)
 
 @triton.jit
 def logits(q, k, scale, softcap, SOFTCAP: tl.constexpr, UPCAST: tl.constexpr):
-    """``[rows, tile]`` scores in powers of two; ``q [rows, dim]``, ``k [dim, tile]``."""
+    """``[rows, tile]`` scores in powers of two; ``q [rows, dim]``, ``k [tile, dim]``."""
     if UPCAST:
         k = k.to(tl.float32)
-    x = tl.dot(q, k.to(q.dtype), input_precision="ieee") * scale
+    x = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision="ieee") * scale
     if SOFTCAP:
         x = softcap * (2.0 * tl.sigmoid(2.0 * x / softcap) - 1.0)
     return x * LOG2E
@@ -63,27 +63,27 @@ def accumulate(
 
 
 @triton.jit
-def key_offsets(
+def places(
     keys,
     end,
     table,
     first,
-    stride_block,
-    stride_token,
     PAGED: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Element offsets of the keys ``first .. first + TILE`` of one sequence, as 64-bit integers.
+    """``(block, slot in it)`` of the keys ``first .. first + TILE`` of one sequence, 64-bit.
 
     A tile that lies in one block needs one block id, others one for each key. A contiguous cache
     (``table`` is its sequence's number) needs none.
     """
-    if PAGED:
-        if BLOCK_SIZE % TILE == 0:
-            block = tl.load(table + first // BLOCK_SIZE).to(tl.int64)
-            inside = first % BLOCK_SIZE + tl.arange(0, TILE)
-            return block * stride_block + inside.to(tl.int64) * stride_token
-        blocks = tl.load(table + keys // BLOCK_SIZE, mask=keys < end, other=0).to(tl.int64)
-        return blocks * stride_block + (keys % BLOCK_SIZE).to(tl.int64) * stride_token
-    return table.to(tl.int64) * stride_block + keys.to(tl.int64) * stride_token
+    if not PAGED:
+        block = table.to(tl.int64)
+        slot = keys
+    elif BLOCK_SIZE % TILE == 0:
+        block = tl.load(table + first // BLOCK_SIZE).to(tl.int64)
+        slot = first % BLOCK_SIZE + tl.arange(0, TILE)
+    else:
+        block = tl.load(table + keys // BLOCK_SIZE, mask=keys < end, other=0).to(tl.int64)
+        slot = keys % BLOCK_SIZE
+    return block, slot.to(tl.int64)

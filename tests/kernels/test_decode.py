@@ -166,6 +166,8 @@ def test_wrong_input_is_one_sentence() -> None:
     assert "sinks(=(2,))" in refused({}, Variant(sinks=torch.zeros(2)))
     flipped = batch.query.transpose(1, 2).contiguous().transpose(1, 2)
     assert "query.stride(-1)(=4)" in refused({"query": flipped})
+    other = batch.value_cache.transpose(1, 2).contiguous().transpose(1, 2)
+    assert "value_cache.stride()" in refused({"value_cache": other})
     work = plan_decode_for(batch.query, batch.key_cache, batch.seq_lens)
     assert "work.sliding_window(=0)" in refused({}, Variant(sliding_window=9), work=work)
 

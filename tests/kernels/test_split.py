@@ -68,6 +68,7 @@ def test_items_of_a_ragged_batch_are_nearly_equal() -> None:
         ([5000], 7, 64, 64, 0),
         ([300, 1, 0, 777, 64, 65], 11, 64, 64, 0),
         ([300, 1, 0, 777, 64, 65], 11, 16, 32, 50),
+        ([128, 100], 40, 16, 64, 0),
     ],
 )
 def test_the_device_plans_the_same(
