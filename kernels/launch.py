@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 MIN_ROWS = 16
 MAX_DECODE_ROWS = 64
+MAX_LATENT_ROWS = 32
 SYSTEM_SHARED_BYTES = 1 << 10
 """Kept by the driver in each resident program."""
 KIB = 1 << 10
@@ -101,7 +102,7 @@ def latent_launch(*, heads: int, value_bytes: int) -> Launch:
     """Decode attention over latent rows of 512 + 64 values."""
     if value_bytes > 2:
         return Launch(rows=16, tile_tokens=16, num_warps=8, num_stages=1)
-    rows = min(32, max(MIN_ROWS, power_of_two(heads)))
+    rows = min(MAX_LATENT_ROWS, max(MIN_ROWS, power_of_two(heads)))
     return Launch(
         rows=rows,
         tile_tokens=32,

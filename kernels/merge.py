@@ -15,10 +15,8 @@ import triton.language as tl
 
 from .launch import padded_dim
 from .scores import LOG2E
+from .split import MERGED_AT_ONCE
 from .work_list import DecodeWork
-
-SPLITS = 16
-"""Partial outputs added at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,7 +53,7 @@ def merge(
         HEADS=heads,
         HEAD_DIM=head_dim,
         LANES=padded_dim(head_dim),
-        SPLITS=SPLITS,
+        SPLITS=MERGED_AT_ONCE,
         SINKS=sinks is not None,
         num_warps=4,
     )

@@ -22,6 +22,8 @@ ITEMS_PER_SLOT = 2
 """Work items for each program that the GPU can hold: two rounds even out what differs."""
 MIN_CHUNK_TOKENS = 64
 """No item but a sequence's only one is shorter."""
+MERGED_AT_ONCE = 16
+"""Items of a sequence whose partial outputs are added up in one round."""
 
 
 class Split(NamedTuple):
