@@ -5,19 +5,18 @@ Heavy imports stay inside the commands: ``kvsim --help`` loads none of them.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import __version__, options
+from . import __version__, calibrate_cli, options
 from .options import JsonFlag, OutOption, with_groups
+from .printing import print_json as _print_json
+from .printing import print_table as _print
 from .usage import OneSentenceGroup
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from .sim.server import Server
     from .traces.intake import Taken
     from .traces.trace import Trace
@@ -34,6 +33,7 @@ trace_app = typer.Typer(
     help="Request traces: statistics, synthesis, download.", no_args_is_help=True
 )
 app.add_typer(trace_app, name="trace")
+app.add_typer(calibrate_cli.app, name="calibrate")
 
 Files = Annotated[list[str], typer.Argument(help="Trace files.", show_default=False)]
 Plans = Annotated[str, typer.Option(help="Folder for report.html, figures and plan.json.")]
@@ -430,6 +430,7 @@ def _server(hardware: dict[str, Any], flags: dict[str, Any], trace: Trace) -> Se
         trace=trace,
         max_model_len=flags.pop("max_model_len"),
         step_cost_spec=flags.pop("step_cost"),
+        profile=flags.pop("profile"),
         num_gpu_blocks_override=flags.pop("num_gpu_blocks_override"),
         kv_cache_memory_bytes=flags.pop("kv_cache_memory_bytes"),
         non_kv_memory_bytes=flags.pop("non_kv_memory_bytes"),
@@ -437,19 +438,6 @@ def _server(hardware: dict[str, Any], flags: dict[str, Any], trace: Trace) -> Se
         hybrid_kv_cache=flags.pop("hybrid_kv_cache"),
         flags=flags,
     )
-
-
-def _print(table: Table) -> None:
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)  # a pipe has no width; 80 would fold what fits a page
-    console.print(table)
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
 def _print_notes(trace: Trace, notes: tuple[str, ...]) -> None:

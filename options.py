@@ -290,10 +290,15 @@ def memory_options(
 
 
 STEP_COST_HELP = (
-    "auto (silicon where the card has measured tables, else datasheet), silicon, datasheet, "
-    "measured:FOLDER of kernel times, or affine:BASE_S,PER_SCHEDULED_TOKEN_S,PER_CONTEXT_TOKEN_S."
+    "auto (the best there is for the card, in this order), measured (:PROFILE.json, or :FOLDER of "
+    "kernel times), silicon (tables), derived (another card's tables, scaled), datasheet; or "
+    "affine:BASE_S,PER_SCHEDULED_TOKEN_S,PER_CONTEXT_TOKEN_S."
 )
 StepCostSpec = Annotated[str, _option(_ENGINE, STEP_COST_HELP)]
+ProfilePath = Annotated[
+    str | None,
+    _option(_ENGINE, "Calibration profile (.json) of the GPU: step times are taken from it."),
+]
 
 
 def cost_options(
@@ -309,6 +314,7 @@ def cost_options(
     enforce_eager: EnforceEager = False,
     async_scheduling: Annotated[bool, _option(_ENGINE, "Schedule a step ahead.")] = True,
     step_cost: StepCostSpec = "auto",
+    profile: ProfilePath = None,
 ) -> dict[str, Any]:
     """What decides the time of a step, under vLLM's names."""
     return dict(locals())
@@ -317,6 +323,7 @@ def cost_options(
 def engine_options(
     scheduler: Annotated[str, _option(_ENGINE, "vllm, orca or static.")] = "vllm",
     step_cost: StepCostSpec = "auto",
+    profile: ProfilePath = None,
     enable_prefix_caching: Annotated[
         bool | None, _option(_ENGINE, "Share the KV of equal beginnings (vLLM's default: on).")
     ] = None,

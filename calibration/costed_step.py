@@ -28,6 +28,8 @@ class CostedStep:
     source: str
     origin: str
     """The source with what it was taken from."""
+    taken_from: str
+    """That alone; empty where the source is all there is to say."""
     why: str
     """Why it is no better one, as a clause; empty where it was asked for."""
     step_s: float
@@ -71,6 +73,7 @@ def cost_a_step(
         batch=batch,
         source=cost.source,
         origin=cost.origin,
+        taken_from=getattr(cost, "taken_from", ""),
         why=getattr(cost, "why", ""),
         step_s=cost.step_s(batch),
         band=cost.band_of(batch),

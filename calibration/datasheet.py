@@ -20,7 +20,7 @@ from .datasheet_terms import datasheet_terms
 from .efficiency import EAGER_LAUNCH_S, HOST_GAP_S, LINK_USE, OTHER_READ
 from .engine_defaults import batch_defaults, capture_sizes, padded
 from .gpus import GPUSpec
-from .host import host_ns
+from .host import ASSUMED, HostTimes
 from .model_spec import ModelSpec
 from .roofline import AttentionTerm, LinearTerm, Roofline
 from .step_cost import NS_PER_S, UNBOUNDED, Band, Batch, Line, StepCost
@@ -46,6 +46,7 @@ class DatasheetCost(StepCost):
     """Whether the host's work on a step is hidden behind the GPU's on the one before."""
     why: str = ""
     """Why it is this source and not a measured one, as a clause."""
+    host: HostTimes = field(default=ASSUMED, init=False)
     source: str = field(default="datasheet", init=False)
     band: Band = field(default=DATASHEET_BAND, init=False)
     _everywhere_ns: float = field(init=False, repr=False, compare=False)
@@ -199,7 +200,7 @@ class DatasheetCost(StepCost):
         parts = linear + self.roofline.all_reduce_ns(run) + head
         base = self.fixed_ns + parts + rows * self._sequence_ns
         if not self.async_scheduling:
-            base += host_ns(rows)
+            base += self.host.ns(rows)
         self._bases[rows, tokens] = base
         return base
 

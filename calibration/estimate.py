@@ -16,21 +16,24 @@ class Estimate(NamedTuple):
     """Octaves to the nearest measured shape."""
     outside: bool
     """Extrapolated or derived: no measured shape lies around it."""
+    doubt: float = 0.0
+    """Of the coefficients that it was scaled or fitted with, relative."""
 
     def times(self, count: float) -> Estimate:
         """So many launches."""
-        return Estimate(
-            self.ns * count, self.bytes * count, self.flops * count, self.distance, self.outside
-        )
+        return self._replace(ns=self.ns * count, bytes=self.bytes * count, flops=self.flops * count)
 
     def plus(self, other: Estimate) -> Estimate:
         """Both, one after the other."""
+        ns = self.ns + other.ns
+        doubted_ns = self.ns * self.doubt + other.ns * other.doubt
         return Estimate(
-            self.ns + other.ns,
+            ns,
             self.bytes + other.bytes,
             self.flops + other.flops,
             max(self.distance, other.distance),
             self.outside or other.outside,
+            doubted_ns / ns if doubted_ns else 0.0,
         )
 
 

@@ -18,12 +18,11 @@ the time per key of a prefill that is a single tile.
 
 from __future__ import annotations
 
-import csv
-import gzip
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from math import log2
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +32,8 @@ from .gpus import GPUSpec
 from .model_spec import ModelSpec
 from .operator_cost import OperatorCost
 from .operators import Attention, Mix, Operator, Operators
+from .profile.imported import TABLES, read_folder
+from .profile.values import Profile
 from .silicon.grid import LogGrid
 from .silicon.monotone import rising
 from .silicon.systems import SYSTEMS
@@ -42,11 +43,7 @@ NS_PER_US = 1e3
 BAND = Band(low=0.95, high=1.06, source="assumed for kernels measured on the card itself")
 TIMES_A_LAYER = {"layernorm": 2}
 ONCE = ("embedding", "final_layernorm", "lm_head", "sampler")
-COLUMNS = {
-    "dense": ("layer", "tokens", "time_us"),
-    "per_sequence": ("layer", "sequences", "time_us"),
-    "attention": ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode", "time_us"),
-}
+Columns = Mapping[str, np.ndarray]
 
 
 def profile_cost(
@@ -65,47 +62,97 @@ def profile_cost(
     Raises:
         ValueError: a file or column is missing, or a cell is no number.
     """
-    path = Path(folder)
-    dense, rows = _by_layer(path, "dense"), _by_layer(path, "per_sequence")
-    table = AttentionTimes(_read(path, "attention"), gpu)
-    dtype = model.resolve_kv_dtype(kv_cache_dtype)
-    source = f"kernel times of {path.name}"
-    return OperatorCost(
+    name = Path(folder).name
+    tables = read_folder(folder, name=f"step_cost(='measured:{folder}')")
+    return _cost(
+        {table: _arrays(columns) for table, columns in tables.items()},
+        taken_from=f"kernel times of {name}",
+        caveat=_caveat(name),
         model=model,
         gpu=gpu,
-        kv_cache_dtype=dtype,
+        kv_cache_dtype=model.resolve_kv_dtype(kv_cache_dtype),
         tensor_parallel_size=tensor_parallel_size,
         capture_sizes=()
         if enforce_eager
         else capture_sizes(max_num_seqs or batch_defaults(gpu)[1]),
         async_scheduling=async_scheduling,
+    )
+
+
+def imported_cost(
+    profile: Profile, *, name: str, taken_from: str, model: ModelSpec, gpu: GPUSpec, **flags: Any
+) -> OperatorCost:
+    """The cost that a profile of kernel times gives, the same as their folder would.
+
+    Args:
+        profile: of provenance ``imported``, the columns in its ``tables``.
+        name: of the profile, for error sentences.
+        taken_from: the profile, for people.
+        flags: the other fields of ``OperatorCost``.
+
+    Raises:
+        ValueError: the times are of another model, or a table or column is missing.
+    """
+    measured = {"model": profile.model, "tensor_parallel_size": 1, **profile.run}
+    asked = {"model": model.name, "tensor_parallel_size": flags["tensor_parallel_size"]}
+    for flag, value in asked.items():
+        if measured[flag] not in ("", value):
+            option = f"--{flag.replace('_', '-')} {value}"
+            raise ValueError(
+                f"{name} holds kernel times of {flag} {measured[flag]}: {option} needs another."
+            )
+    columns = {table: _columns(profile, table, name) for table in TABLES}
+    caveat = _caveat(f"profile {profile.id}")
+    return _cost(columns, taken_from=taken_from, caveat=caveat, model=model, gpu=gpu, **flags)
+
+
+def _cost(
+    columns: Mapping[str, Columns],
+    *,
+    taken_from: str,
+    model: ModelSpec,
+    gpu: GPUSpec,
+    **flags: Any,
+) -> OperatorCost:
+    """``flags``: the other fields."""
+    table = AttentionTimes(columns["attention"], gpu)
+    dense, rows = (_by_layer(columns[name], name) for name in ("dense", "per_sequence"))
+    return OperatorCost(
+        model=model,
+        gpu=gpu,
         operators=Operators(
-            by_tokens=tuple(_operators(dense, model.num_layers, source)),
-            by_rows=tuple(_operators(rows, model.num_layers, source)),
+            by_tokens=tuple(_operators(dense, model.num_layers, taken_from)),
+            by_rows=tuple(_operators(rows, model.num_layers, taken_from)),
             attention=(
                 Attention(
                     label="attention",
                     count=model.num_layers,
                     decode=table,
                     mixed=MixedTimes(table),
-                    decode_source=source,
-                    mixed_source=source,
+                    decode_source=taken_from,
+                    mixed_source=taken_from,
                 ),
             ),
             uses_longest=table.ns_per_key > 0,
         ),
         source="measured",
-        taken_from=source,
+        taken_from=taken_from,
         band=BAND,
-        caveat=f"The kernel times of {path.name} are taken as they are: they hold for the card, "
-        "the model and the tensor-parallel size that they were measured on.",
+        **flags,
+    )
+
+
+def _caveat(source: str) -> str:
+    return (
+        f"The kernel times of {source} are taken as they are: they hold for the card, the model "
+        "and the tensor-parallel size that they were measured on."
     )
 
 
 class AttentionTimes:
     """Attention of one layer, any mix of chunks and decodes."""
 
-    def __init__(self, columns: Mapping[str, np.ndarray], gpu: GPUSpec) -> None:
+    def __init__(self, columns: Columns, gpu: GPUSpec) -> None:
         chunk, past = columns["prefill_chunk"], columns["kv_prefill"]
         decodes, context = columns["n_decode"], columns["kv_decode"]
         ns = columns["time_us"] * NS_PER_US
@@ -214,9 +261,8 @@ def _along(wanted: int, *, count: np.ndarray, ns: np.ndarray) -> Estimate:
     return Estimate(float(np.interp(wanted, count, ns)) * over, 0.0, 0.0, away, over > 1)
 
 
-def _by_layer(folder: Path, name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    columns = _read(folder, name)
-    layers, count = columns["layer"], columns[COLUMNS[name][1]]
+def _by_layer(columns: Columns, name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    layers, count = columns["layer"], columns[TABLES[name][1]]
     found = {}
     for layer in sorted(set(layers.tolist())):
         here = layers == layer
@@ -225,25 +271,17 @@ def _by_layer(folder: Path, name: str) -> dict[str, tuple[np.ndarray, np.ndarray
     return found
 
 
-def _read(folder: Path, name: str) -> dict[str, np.ndarray]:
-    paths = [folder / f"{name}.csv", folder / f"{name}.csv.gz"]
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
-        raise ValueError(f"step_cost(='measured:{folder}') has no {name}.csv or {name}.csv.gz.")
-    opened: Callable[..., object] = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", newline="") as file:  # type: ignore[attr-defined]  # gzip.open or open
-        rows = list(csv.DictReader(file))
-    missing = [column for column in COLUMNS[name] if rows and column not in rows[0]]
-    if not rows or missing:
-        what = f"no column {missing[0]}" if missing else "no rows"
-        raise ValueError(f"{path} has {what}.")
-    return {column: _values(rows, column, path) for column in COLUMNS[name]}
+def _columns(profile: Profile, table: str, name: str) -> Columns:
+    """One table of an imported profile."""
+    found = profile.tables.get(table, {})
+    missing = [column for column in TABLES[table] if not found.get(column)]
+    if missing:
+        raise ValueError(f"{name} is damaged: tables.{table}.{missing[0]} is missing.")
+    return _arrays(found)
 
 
-def _values(rows: list[dict[str, str]], column: str, path: Path) -> np.ndarray:
-    if column == "layer":
-        return np.array([row[column] for row in rows])
-    try:
-        return np.array([float(row[column]) for row in rows])
-    except (TypeError, ValueError):
-        raise ValueError(f"{path}: column {column} holds a cell that is no number.") from None
+def _arrays(columns: Mapping[str, Sequence[Any]]) -> Columns:
+    return {
+        name: np.array(values, dtype=None if name == "layer" else float)
+        for name, values in columns.items()
+    }

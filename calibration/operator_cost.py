@@ -11,21 +11,23 @@ between measured contexts, with what its longest sequence adds; a step with chun
 source's mixed attention. For a run of decode steps the cost is a maximum of straight lines between
 knots, so that a span of steps is a closed form.
 
-The band of a shape is the source's own, wider by its terms' distance from measured points, each
+The band of a shape is the source's own, wider by its terms' distance from measured points and by
+what the coefficients behind them are in doubt (fitted, or scaled from another card's), each
 weighted by its share of the step.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .decode_curve import DecodeCurve, decode_curve
 from .engine_defaults import padded
 from .estimate import NOTHING, Estimate
 from .gpus import GPUSpec
-from .host import EAGER_LAUNCH_S, GAP_S, HOST_SOURCE, PIECEWISE_LAUNCH_S, host_ns
+from .host import ASSUMED, HostTimes
 from .model_spec import ModelSpec
-from .operators import Attention, Mix, Operator, Operators
+from .operators import ALL_REDUCE, Attention, Mix, Operator, Operators
 from .step_cost import NS_PER_S, UNBOUNDED, Band, Batch, Line, StepCost, highest
 from .terms import Term, bound_of
 
@@ -49,12 +51,20 @@ class OperatorCost(StepCost):
     async_scheduling: bool
     operators: Operators
     source: str
-    """``silicon`` or ``measured``."""
+    """``measured``, ``silicon`` or ``derived``."""
     taken_from: str
-    """Package, version and card, or folder."""
+    """Package, version and card; profile; or folder."""
+    why: str = ""
+    """Why it is no better source, as a clause; empty where none was looked for."""
     band: Band
+    """Of a step of this deployment."""
+    near_band: Band | None = None
+    """Of a step whose terms are in no doubt; None where it is the band."""
     caveat: str = ""
     """One sentence on what cannot be checked; empty without."""
+    host: HostTimes = ASSUMED
+    details: Mapping[str, object] = field(default_factory=dict, compare=False)
+    """What else the description holds."""
     uses_longest: bool = field(init=False)
     _by_tokens: dict[int, float] = field(init=False, repr=False, compare=False)
     _by_rows: dict[int, float] = field(init=False, repr=False, compare=False)
@@ -68,8 +78,9 @@ class OperatorCost(StepCost):
 
     @property
     def origin(self) -> str:
-        """The source with what it was taken from, for people."""
-        return f"{self.source} ({self.taken_from})"
+        """The source with what it was taken from, and why no better one, for people."""
+        because = f"; {self.why}" if self.why else ""
+        return f"{self.source} ({self.taken_from}{because})"
 
     @property
     def caveats(self) -> tuple[str, ...]:
@@ -96,19 +107,16 @@ class OperatorCost(StepCost):
         made = [*self._linear_terms(batch), *self._attention_terms(batch)]
         gpu = sum(term.ns for term in made)
         exposed = self.step_ns(batch) - gpu
-        host = Term(name="host, exposed", ns=exposed, source=HOST_SOURCE, bound="host")
+        host = Term(name="host, exposed", ns=exposed, source=self.host.source, bound="host")
         return tuple(sorted([*made, host], key=lambda term: -term.ns))
 
     def band_of(self, batch: Batch) -> Band:
-        """The source's band, wider by the distance of each term from what was measured."""
-        terms = self.terms(batch)
+        """The source's band, wider by how far each term is from what was measured."""
+        near, terms = self.near_band or self.band, self.terms(batch)
         whole = sum(term.ns for term in terms)
         wider = sum(term.ns / whole * _doubt(term) for term in terms)
-        return Band(
-            low=self.band.low / (1.0 + wider),
-            high=self.band.high * (1.0 + wider),
-            source=f"{self.band.source}; {wider:.1%} wider by the distance to measured shapes",
-        )
+        what = "distance to measured shapes" + (" and doubt" if self.near_band else "")
+        return widened(near, wider, f"{wider:.1%} wider by the {what}")
 
     def head_ns(self, rows: int) -> float:
         """LM head and sampling for so many rows of logits: of a pipeline, the last stage's."""
@@ -144,10 +152,12 @@ class OperatorCost(StepCost):
             "tables": list(self.operators.sources),
             "derived": list(self.operators.derived),
             "async_scheduling": self.async_scheduling,
-            "host_s": host_ns(1) / NS_PER_S,
-            "gap_s": GAP_S,
+            "host_s": self.host.ns(1) / NS_PER_S,
+            "gap_s": self.host.gap_s,
             "capture_sizes": list(self.capture_sizes),
             "band": {"low": self.band.low, "high": self.band.high, "source": self.band.source},
+            **({"why": self.why} if self.why else {}),
+            **self.details,
         }
 
     # ------------------------------------------------------------------ a run of decode steps
@@ -156,14 +166,14 @@ class OperatorCost(StepCost):
         """The straight lines whose maximum the coming decode steps follow."""
         decodes, context = batch.num_decodes, batch.decode_context_tokens
         base = self._base(batch)
-        host = host_ns(decodes)
+        host = self.host.ns(decodes)
         if not decodes:
             return (Line(self._with_host(base, 0, 0.0), 0.0, UNBOUNDED),)
         curve = self._curves.get(decodes)
         if curve is None:
             curve = self._curves[decodes] = decode_curve(self._kinds, decodes)
         launch = 0.0 if self.capture_sizes else self._launch_ns(batch)
-        added = base + (GAP_S * NS_PER_S if self.async_scheduling else host)
+        added = base + (self.host.gap_s * NS_PER_S if self.async_scheduling else host)
         floor = max(host, launch) if self.async_scheduling else launch + host
         lines = curve.lines(context, batch.longest_context_tokens)
         risen = [Line(added + ns, slope, steps) for ns, slope, steps in lines]
@@ -264,9 +274,10 @@ class OperatorCost(StepCost):
             source=source,
             bytes=estimate.bytes,
             flops=estimate.flops,
-            bound="link" if name == "all-reduce" else bound,
+            bound="link" if name == ALL_REDUCE else bound,
             distance=estimate.distance,
             extrapolated=estimate.outside,
+            doubt=estimate.doubt,
         )
 
     # ------------------------------------------------------------------ the host
@@ -278,19 +289,29 @@ class OperatorCost(StepCost):
     def _launch_ns(self, batch: Batch) -> float:
         """Launches that the GPU would wait for: none inside a whole captured step."""
         if not self.capture_sizes:
-            per_layer = EAGER_LAUNCH_S
+            per_layer = self.host.eager_layer_s
         elif batch.chunks:
-            per_layer = PIECEWISE_LAUNCH_S
+            per_layer = self.host.piecewise_layer_s
         else:
             return 0.0
         return NS_PER_S * per_layer * self.model.num_layers
 
     def _with_host(self, gpu_ns: float, rows: int, launch_ns: float) -> float:
         if self.async_scheduling:
-            return max(gpu_ns + GAP_S * NS_PER_S, host_ns(rows), launch_ns)
-        return max(gpu_ns, launch_ns) + host_ns(rows)
+            return max(gpu_ns + self.host.gap_s * NS_PER_S, self.host.ns(rows), launch_ns)
+        return max(gpu_ns, launch_ns) + self.host.ns(rows)
+
+
+def widened(band: Band, wider: float, why: str) -> Band:
+    """So much on each side, relative."""
+    return Band(
+        low=band.low / (1.0 + wider),
+        high=band.high * (1.0 + wider),
+        source=f"{band.source}; {why}",
+    )
 
 
 def _doubt(term: Term) -> float:
     """Relative, on each side."""
-    return PER_OCTAVE * (term.distance or 0.0) + EXTRAPOLATED * term.extrapolated
+    far = PER_OCTAVE * (term.distance or 0.0) + EXTRAPOLATED * term.extrapolated
+    return far + term.doubt

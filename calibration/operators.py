@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from .estimate import Estimate
+from .gpus import GPUSpec
 
+ALL_REDUCE = "all-reduce"
+"""The label of the one operator that a link binds."""
 Chunks = tuple[tuple[int, int], ...]
 """``(new tokens, cached tokens)`` of each prefill."""
 
@@ -32,6 +35,10 @@ class Operator:
     that the tokens have not chosen)."""
     time: Callable[[int], float] | None = None
     """The time alone, where that is quicker to have."""
+    launches: int = 0
+    """Kernels of a step."""
+    on: Callable[[GPUSpec], Operator] | None = None
+    """The same on another card, where the time is a formula of the card's datasheet."""
 
     def time_ns(self, count: int) -> float:
         """Nanoseconds for so many tokens or rows."""

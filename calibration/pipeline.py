@@ -45,7 +45,6 @@ from .datasheet import DatasheetCost
 from .efficiency import LINK_USE
 from .engine_defaults import batch_defaults
 from .gpus import GPUSpec
-from .host import host_ns
 from .in_flight import split, with_chunks
 from .model_spec import ModelSpec
 from .operator_cost import OperatorCost
@@ -228,7 +227,7 @@ class PipelinedCost(StepCost):
                     has_longest=longest,
                     head_ns=self.whole.head_ns(decodes),
                     transfer_ns=self._transfer_ns(decodes + padding),
-                    floor_ns=host_ns(decodes),
+                    floor_ns=self.whole.host.ns(decodes),
                 )
                 for (decodes, padding, longest), number in sizes.items()
             )
@@ -256,7 +255,7 @@ class PipelinedCost(StepCost):
                     Line(self.whole.step_ns(part), 0.0, 1),
                     self.whole.head_ns(rows),
                     self._transfer_ns(part.num_tokens),
-                    host_ns(rows),
+                    self.whole.host.ns(rows),
                 )
             )
         return timed

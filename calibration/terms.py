@@ -21,6 +21,8 @@ class Term:
     distance: float | None = None
     """Octaves to the nearest measured shape; None where nothing was measured."""
     extrapolated: bool = False
+    doubt: float = 0.0
+    """Of the coefficients behind it, relative; 0 where only the source's own band is known."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the time in seconds."""

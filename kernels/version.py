@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import io
+import tokenize
 from functools import cache
 from pathlib import Path
 
@@ -23,25 +26,26 @@ SOURCES = (
 
 @cache
 def kernel_hash() -> str:
-    """``sha256:...`` of the kernels' code; comments, docstrings and layout do not count."""
-    import ast
+    """``sha256:...`` of the kernels' code; comments, docstrings and layout do not count.
 
+    Taken from the text, since a syntax tree prints differently from one Python to the next.
+    """
     digest = hashlib.sha256()
     for name in SOURCES:
-        tree = ast.parse((Path(__file__).parent / name).read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            body = getattr(node, "body", None)
-            if isinstance(body, list):
-                node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
-        digest.update(f"{name}\n{ast.dump(tree)}\n".encode())
+        text = (Path(__file__).parent / name).read_text(encoding="utf-8")
+        digest.update(f"{name}\n{_code(text)}\n".encode())
     return f"sha256:{digest.hexdigest()}"
 
 
-def _is_text(node: object) -> bool:
-    import ast
-
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+def _code(text: str) -> str:
+    """Without words about it, and without a blank."""
+    lines = text.splitlines(keepends=True)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            for line in range(node.lineno - 1, node.end_lineno or node.lineno):
+                lines[line] = "\n"
+    for token in tokenize.generate_tokens(io.StringIO("".join(lines)).readline):
+        if token.type == tokenize.COMMENT:
+            line, column = token.start
+            lines[line - 1] = lines[line - 1][:column] + "\n"
+    return "".join("".join(lines).split())

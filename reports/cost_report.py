@@ -71,12 +71,13 @@ def cost_json(step: CostedStep) -> dict[str, Any]:
 def heading(step: CostedStep) -> tuple[str, ...]:
     """The server, the batch, the source, the time."""
     because = f", because {step.why[0].lower()}{step.why[1:]}" if step.why else ""
+    named = f"{step.source} ({step.taken_from})" if step.taken_from else step.source
     rate = step.tokens_per_s
     tokens = "" if rate is None else f", {words.number(rate)} output tokens/s"
     return (
         f"Model {step.model.name} on {server_words(step)}.",
         f"One step: {batch_words(step.batch)}.",
-        f"Source: {step.source if step.why else step.origin}{because}.",
+        f"Source: {named if step.why else step.origin}{because}.",
         f"Step {banded(step)}{tokens}.",
     )
 

@@ -31,6 +31,11 @@ MEMORY_PICTURE = "memory-budget"
 
 def plan_page(plan: Plan, pictures: list[Picture]) -> str:
     """The HTML of a plan."""
+    return rendered("report.html.j2", plan_values(plan, pictures))
+
+
+def rendered(template: str, values: Mapping[str, object]) -> str:
+    """A template of this package with its values, escaped; a value that it lacks is an error."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -38,12 +43,12 @@ def plan_page(plan: Plan, pictures: list[Picture]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(plan_values(plan, pictures))
+    return environment.get_template(template).render(values)
 
 
 def plan_values(plan: Plan, pictures: list[Picture]) -> dict[str, object]:
     """What the template shows, by name."""
-    shown = {picture.name: _figure(picture) for picture in pictures}
+    shown = {picture.name: figure_values(picture) for picture in pictures}
     return {
         "title": f"{plan.model.name} on {plan.gpu.title}",
         "verdict": unbroken(verdict(plan)),
@@ -74,7 +79,8 @@ def unbroken(text: str) -> str:
     return text.replace("-", "\N{NON-BREAKING HYPHEN}")
 
 
-def _figure(picture: Picture) -> dict[str, object]:
+def figure_values(picture: Picture) -> dict[str, object]:
+    """What the template shows of a picture."""
     return {
         "name": picture.name,
         "title": picture.title,

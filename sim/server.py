@@ -84,6 +84,7 @@ def resolve(
     max_model_len: int | None = None,
     flags: Mapping[str, object] | None = None,
     step_cost_spec: str = DEFAULT_COST,
+    profile: str | None = None,
     num_gpu_blocks_override: int | None = None,
     kv_cache_memory_bytes: int | None = None,
     non_kv_memory_bytes: int | None = None,
@@ -99,7 +100,8 @@ def resolve(
         max_model_len: longest prompt + output, tokens; by default the next power of two above the
             trace's longest request, at most what the model and the pool allow.
         flags: fields of :class:`Deployment`; None means the default.
-        step_cost_spec: ``auto``, ``silicon``, ``datasheet`` or ``affine:...``.
+        step_cost_spec: a name of ``calibration.costs``, with its arguments behind a colon.
+        profile: path of a calibration profile, which then gives the step times.
         num_gpu_blocks_override: blocks of the pool instead of the planned number.
         kv_cache_memory_bytes: bytes of the pool instead of the planned ones.
         non_kv_memory_bytes: bytes beside weights and pool instead of the planned ones.
@@ -163,6 +165,8 @@ def resolve(
         async_scheduling=deployment.async_scheduling,
         pipeline_parallel_size=deployment.pipeline_parallel_size,
         max_num_batched_tokens=deployment.max_num_batched_tokens,
+        block_size=deployment.block_size,
+        profile=profile,
     )
     notes = (
         *_notes(model, deployment),

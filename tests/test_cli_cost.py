@@ -102,7 +102,10 @@ def test_groups_add_up() -> None:
 def test_a_card_without_tables_says_so() -> None:
     result = run("cost", "--gpu", "l4", "--batch", "64x4096")
     assert result.exit_code == 0
-    assert "Source: datasheet, because there are no measured tables of l4." in result.stdout
+    (source,) = (line for line in result.stdout.splitlines() if line.startswith("Source: "))
+    assert source.startswith("Source: derived (scaled from l40s by datasheet figures: bandwidth x0")
+    assert source.endswith(", l40s), because there are no measured tables of l4.")
+    assert "Note: Step times of l4 are derived: l40s's, scaled by datasheet ratios" in result.stdout
     assert loaded("cost", "--gpu", "l4", "--batch", "1x1")["why"]
     asked = run("cost", "--gpu", "l4", "--batch", "1x1", "--step-cost", "datasheet")
     assert "Source: datasheet.\n" in asked.stdout
@@ -116,8 +119,8 @@ def test_the_flags_reach_the_source() -> None:
     halved = loaded(*H100, "--batch", "33x1k", "--tensor-parallel-size", "2")
     assert halved["step_s"] < plain
     assert "all-reduce" in [term["name"] for term in halved["terms"]]
-    eager = loaded("cost", "--gpu", "l4", "--batch", "1x1", "--enforce-eager")
-    assert eager["step_s"] > loaded("cost", "--gpu", "l4", "--batch", "1x1")["step_s"]
+    sheet = ("cost", "--gpu", "l4", "--batch", "1x1", "--step-cost", "datasheet")
+    assert loaded(*sheet, "--enforce-eager")["step_s"] > loaded(*sheet)["step_s"]
 
 
 def test_the_affine_clock_has_one_term() -> None:

@@ -1,7 +1,7 @@
 """Which operators a model's layers run on one GPU of a replica, from the card's tables.
 
-Shapes follow from the specification: attention projections from heads and dimensions, MLP matrices
-from its parameters (two or three of ``hidden * intermediate``), experts from the routed ones.
+Shapes follow from the specification: matrix products as in ``products``, attention from heads and
+dimensions, experts from the routed ones.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ..estimate import Estimate
 from ..gpus import GPUSpec
 from ..model_spec import KVLayers, ModelSpec
-from ..operators import Attention, Operator, Operators, RecurrentLayers
+from ..operators import ALL_REDUCE, Attention, Operator, Operators, RecurrentLayers
 from . import elementwise
 from .comm import AllReduce
 from .decode import DecodeTable
@@ -21,16 +21,13 @@ from .latent import Latent, LatentMixed
 from .mixed import JointAttention, SeparateAttention
 from .moe import Experts, Moe
 from .prefill import PrefillLaw
+from .products import VALUE_HEAD_DIM, MatrixProduct, bits_of, head_product, layer_products
 from .recurrent import Recurrent
-from .shapes import dense_layers, expert_layers, num_mixers
+from .shapes import expert_layers, num_mixers
 from .systems import SYSTEMS
 from .tables import TableMissing
 
 WIDE_KV = ("bfloat16", "float16", "float32", "bf16", "fp16", "half", "float")
-LEFT_OUT = 0.01
-"""Of the attention's parameters: so few are biases and norms."""
-VALUE_HEAD_DIM = 128
-"""Of a gated delta rule; its state has as many keys a head."""
 FP32_HEAD_BYTES = 4 * VALUE_HEAD_DIM * VALUE_HEAD_DIM
 """So much state stands for a head in other recurrences."""
 
@@ -46,7 +43,8 @@ def operators(
     size = tensor_parallel_size
     if any(group.tokens_per_state > 1 or group.shared_kv for group in model.layers):
         raise TableMissing(f"no measured kernels of the compressed attention of {model.name}.")
-    by_tokens = [*_products(model, gpu, size), *_experts(model, gpu, size)]
+    by_tokens = [_operator(gpu, product) for product in layer_products(model, size)]
+    by_tokens += _experts(model, gpu, size)
     by_tokens.append(_elementwise(model, gpu, size))
     if size > 1:
         by_tokens.append(_all_reduce(model, gpu, size))
@@ -54,7 +52,7 @@ def operators(
     states = [group for group in model.layers if group.kind == "recurrent"]
     return Operators(
         by_tokens=tuple(by_tokens),
-        by_rows=(_head(model, gpu, size), _sampling(model, gpu)),
+        by_rows=(_operator(gpu, head_product(model, size)), _sampling(model, gpu)),
         attention=tuple(_attention(model, gpu, kind, kv_cache_dtype, size) for kind in kinds),
         recurrent=tuple(_recurrent(gpu, group, size) for group in states),
         uses_longest=not SYSTEMS[gpu.name].balances_sequences,
@@ -65,16 +63,17 @@ def _times(one: Callable[[int], Estimate], count: int) -> Callable[[int], Estima
     return lambda tokens: one(tokens).times(count)
 
 
-def _product(label: str, n: float, k: float, count: int, gemm: Gemm) -> Operator:
-    """``n`` outputs from ``k`` inputs in so many layers."""
-    product = gemm.of(round(n), round(k))
+def _operator(gpu: GPUSpec, product: MatrixProduct) -> Operator:
+    gemm, count = Gemm(gpu, product.bits), product.layers
+    of = gemm.of(round(product.n), round(product.k))
     return Operator(
-        label=label,
+        label=product.label,
         source=gemm.source,
-        ns=_times(product, count),
-        time=lambda rows: count * product.ns(rows),
+        ns=_times(of, count),
+        time=lambda rows: count * of.ns(rows),
         derived=gemm.derived,
         flops_per_s=gemm.flops_per_s,
+        launches=count,
     )
 
 
@@ -84,6 +83,7 @@ def _elementwise(model: ModelSpec, gpu: GPUSpec, size: int) -> Operator:
         label="norms, rotary, KV write, activation",
         source=elementwise.SOURCE,
         ns=lambda tokens: elementwise.layers_ns(gpu, kernels, tokens),
+        on=lambda other: _elementwise(model, other, size),
     )
 
 
@@ -92,80 +92,18 @@ def _sampling(model: ModelSpec, gpu: GPUSpec) -> Operator:
         label="sampling",
         source=elementwise.SOURCE,
         ns=lambda rows: elementwise.sampling_ns(gpu, model.vocab_size, rows),
+        on=lambda other: _sampling(model, other),
     )
 
 
 def _all_reduce(model: ModelSpec, gpu: GPUSpec, size: int) -> Operator:
     table = AllReduce(gpu, size)
     return Operator(
-        label="all-reduce",
+        label=ALL_REDUCE,
         source=table.source,
         ns=lambda tokens: table(tokens * model.hidden_size).times(num_mixers(model)),
         derived=table.derived,
     )
-
-
-def _products(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Operator]:
-    made = _attention_products(model, gpu, size)
-    h = model.hidden_size
-    layers, gated = dense_layers(model)
-    if layers:
-        width = model.intermediate_size // size
-        made += _mlp(Gemm(gpu, _bits(model, "mlp")), h, width, layers, gated, "")
-    shared, layers = model.shared_expert_intermediate_size, expert_layers(model)
-    if shared and model.parameters_of("shared_experts"):
-        matrices = model.parameters_of("shared_experts") / (layers * h * shared)
-        gemm = Gemm(gpu, _bits(model, "shared_experts"))
-        gated = round(matrices) >= 3
-        made += _mlp(gemm, h, -(-shared // size), layers, gated, "shared expert ")
-    if model.num_experts:
-        made.append(_product("router", model.num_experts, h, layers, Gemm(gpu, 16.0)))
-    return made
-
-
-def _mlp(
-    gemm: Gemm, hidden: int, width: int, layers: int, gated: bool, prefix: str
-) -> list[Operator]:
-    up = ("gate and up", 2 * width) if gated else ("up", width)
-    return [
-        _product(f"{prefix}{up[0]} projection", up[1], hidden, layers, gemm),
-        _product(f"{prefix}down projection", hidden, width, layers, gemm),
-    ]
-
-
-def _attention_products(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Operator]:
-    """Query, key and value in one product, output in another; what is left by its parameters."""
-    h, gemm, made = model.hidden_size, Gemm(gpu, _bits(model, "attention")), []
-    groups = [group for group in model.weights if group.role == "attention"]
-    left = sum(g.num_parameters / min(size, g.max_shards or size) for g in groups)
-    whole, rest = left, 0
-    for group in model.layers:
-        if group.kind in ("recurrent", "mla"):
-            rest += group.num_layers
-            continue
-        query, inner = (model.num_heads * dim / size for dim in (group.head_dim, _value_dim(group)))
-        pair = group.head_dim + _value_dim(group)
-        wide = query + group.heads_per_gpu(size) * pair
-        made.append(_product("qkv projection", wide, h, group.num_layers, gemm))
-        made.append(_product("output projection", h, inner, group.num_layers, gemm))
-        left -= group.num_layers * h * (wide + inner)
-    if left > LEFT_OUT * whole:
-        layers = rest or model.num_layers
-        outputs = min(model.num_heads * VALUE_HEAD_DIM / size, left / layers / h / 2)
-        inputs = max(left / layers / h - outputs, 1.0)
-        made.append(_product("other attention projections", inputs, h, layers, gemm))
-        made.append(_product("output projection", h, outputs, layers, gemm))
-    return made
-
-
-def _value_dim(group: KVLayers) -> int:
-    return group.head_dim_v or group.head_dim
-
-
-def _head(model: ModelSpec, gpu: GPUSpec, size: int) -> Operator:
-    role = "embedding" if model.tied_embeddings else "lm_head"
-    gemm = Gemm(gpu, _bits(model, role))
-    return _product("LM head", -(-model.vocab_size // size), model.hidden_size, 1, gemm)
 
 
 def _experts(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Operator]:
@@ -179,7 +117,7 @@ def _experts(model: ModelSpec, gpu: GPUSpec, size: int) -> list[Operator]:
         intermediate_size=model.expert_intermediate_size,
         experts_per_token=model.experts_per_token,
         num_experts=model.num_experts,
-        bits=_bits(model, "experts"),
+        bits=bits_of(model, "experts"),
         tensor_parallel_size=size,
         matrices=matrices,
     )
@@ -254,11 +192,3 @@ def _latent(gpu: GPUSpec, group: KVLayers, kv_dtype: str, num_heads: int) -> Att
         mixed_source=table.source,
         derived=table.derived or bool(group.index_head_dim),  # sparse: counted as full
     )
-
-
-def _bits(model: ModelSpec, role: str) -> float:
-    """Of the role's matrices; the small parts kept wide do not count."""
-    groups = [group for group in model.weights if group.role == role]
-    if not groups:
-        return 16.0
-    return max(groups, key=lambda group: group.num_parameters).bits_per_parameter

@@ -130,7 +130,7 @@ def test_bad_folders_are_refused(folder: Path) -> None:
     refused("dense.csv has no rows")
     (folder / "dense.csv").unlink()
     refused(r"has no dense.csv or dense.csv.gz")
-    with pytest.raises(ValueError, match="needs a folder of kernel times: measured:FOLDER"):
+    with pytest.raises(ValueError, match="needs a profile or a folder of kernel times: measured"):
         step_cost("measured", model=MODEL, gpu=CARD)
 
 

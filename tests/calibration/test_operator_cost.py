@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kvsim.calibration.costs import step_cost
 from kvsim.calibration.gpus import load_gpu
-from kvsim.calibration.host import GAP_S, host_ns
+from kvsim.calibration.host import ASSUMED
 from kvsim.calibration.models import load_model
 from kvsim.calibration.operator_cost import OperatorCost
 from kvsim.calibration.step_cost import Batch
@@ -147,9 +147,11 @@ def test_steps_are_padded_to_captured_sizes() -> None:
 def test_the_host_shows_in_lock_step_only() -> None:
     ahead, lock = cost("llama-3.1-8b", "h100-sxm"), cost("llama-3.1-8b", "h100-sxm", ahead=False)
     batch = decodes(64, 2000)
-    assert lock.step_ns(batch) - ahead.step_ns(batch) == pytest.approx(host_ns(64) - GAP_S * 1e9)
+    assert lock.step_ns(batch) - ahead.step_ns(batch) == pytest.approx(
+        ASSUMED.ns(64) - ASSUMED.gap_s * 1e9
+    )
     small = cost("qwen3-0.6b", "b200")
-    assert small.step_ns(decodes(256, 2)) >= host_ns(256)  # the GPU is the faster of the two
+    assert small.step_ns(decodes(256, 2)) >= ASSUMED.ns(256)  # the GPU is the faster of the two
 
 
 def test_all_reduce_grows_with_tokens_and_falls_out_on_one_gpu() -> None:
@@ -215,9 +217,10 @@ def test_sources_by_name() -> None:
     model = load_model("llama-3.1-8b")
     assert step_cost("auto", model=model, gpu=load_gpu("h100-sxm")).source == "silicon"
     fallen = step_cost("auto", model=model, gpu=load_gpu("l4"))
-    assert fallen.source == "datasheet"
-    assert fallen.origin == "datasheet (there are no measured tables of l4)"
-    assert "no measured tables of l4" in str(fallen.describe()["why"])
+    assert fallen.source == "derived"
+    assert fallen.origin.startswith("derived (scaled from l40s by datasheet figures: bandwidth x0")
+    assert fallen.origin.endswith("; there are no measured tables of l4)")
+    assert fallen.describe()["why"] == "there are no measured tables of l4"
     latent = step_cost("auto", model=load_model("deepseek-v2-lite"), gpu=load_gpu("a100"))
     assert latent.origin.startswith("datasheet (aiconfigurator-core has no mla")
     with pytest.raises(ValueError, match=r"'silicon'\) cannot be had: there are no measured table"):

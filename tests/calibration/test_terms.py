@@ -17,7 +17,7 @@ from kvsim.calibration.affine import AffineCost
 from kvsim.calibration.costs import step_cost
 from kvsim.calibration.datasheet import DatasheetCost
 from kvsim.calibration.gpus import load_gpu
-from kvsim.calibration.host import GAP_S, host_ns
+from kvsim.calibration.host import ASSUMED
 from kvsim.calibration.models import load_model
 from kvsim.calibration.operator_cost import EXTRAPOLATED, PER_OCTAVE, OperatorCost
 from kvsim.calibration.operators import Operator
@@ -85,7 +85,7 @@ def test_terms_sum_to_the_step(
 ) -> None:
     cost = cost_of(source, model, gpu, ahead)
     check_sum(cost, batch)
-    least = GAP_S * 1e9 if ahead else host_ns(batch.num_decodes + len(batch.chunks))
+    least = ASSUMED.gap_s * 1e9 if ahead else ASSUMED.ns(batch.num_decodes + len(batch.chunks))
     whole = cost.step_ns(batch)
     (host,) = (term for term in cost.terms(batch) if term.bound == "host")
     assert host.ns >= least - 1e-9 * whole, "the GPU's terms leave the host its share"

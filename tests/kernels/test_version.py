@@ -45,6 +45,12 @@ def test_words_do_not_count(copied: Path) -> None:
     assert fresh_hash() == before
 
 
+def test_every_python_says_the_same() -> None:
+    """What is hashed is text: no tree, no token of some version's grammar."""
+    text = '''"""Words."""\n\n\ndef f(x):\n    """More."""\n    return f"{x - 1} # no"  # yes\n'''
+    assert version._code(text) == 'deff(x):returnf"{x-1}#no"'
+
+
 def test_code_counts(copied: Path) -> None:
     before = fresh_hash()
     change(copied / "split.py", "ITEMS_PER_SLOT = 2", "ITEMS_PER_SLOT = 3")

@@ -13,8 +13,10 @@ from kvsim.calibration.costs import step_cost
 from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.kv_groups import KVGroup
 from kvsim.calibration.models import load_model
+from kvsim.calibration.profile.cost import measured_cost
 from kvsim.calibration.step_cost import Batch, Line, StepCost
 from kvsim.sim.deployment import Deployment
+from support.profiles import split_profile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,10 @@ COSTS: dict[str, StepCost] = {
     "affine": AffineCost(base_s=5e-3, per_scheduled_token_s=2e-5, per_context_token_s=1e-8),
     "bending": BendingCost(),
     "silicon": step_cost("silicon", model=load_model("llama-3.1-8b"), gpu=load_gpu("a100")),
+    "derived": step_cost("derived", model=load_model("llama-3.1-8b"), gpu=load_gpu("l4")),
+    "measured": measured_cost(
+        split_profile(), model=load_model("llama-3.1-8b"), gpu=load_gpu("h200")
+    ),
 }
 
 ALLOCATORS = [

@@ -10,7 +10,7 @@ import pytest
 
 from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.models import load_model
-from kvsim.calibration.operators import Mix, Operator
+from kvsim.calibration.operators import Mix
 from kvsim.calibration.silicon import SYSTEMS, layers, tables
 from kvsim.calibration.silicon.cold import COLD, ColdGrid
 from kvsim.calibration.silicon.comm import AllReduce
@@ -22,6 +22,7 @@ from kvsim.calibration.silicon.latent import Latent
 from kvsim.calibration.silicon.moe import Experts, Moe
 from kvsim.calibration.silicon.monotone import Rising, rising, undisturbed
 from kvsim.calibration.silicon.prefill import PrefillLaw
+from kvsim.calibration.silicon.products import layer_products
 from kvsim.calibration.silicon.recurrent import Recurrent
 
 LLAMA = Heads(query=32, kv=8, dim=128, kv_dtype="bfloat16")
@@ -352,19 +353,10 @@ MODELS = (
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("size", [1, 8])
-def test_products_have_the_parameters_of_the_model(
-    name: str, size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_products_have_the_parameters_of_the_model(name: str, size: int) -> None:
     """Every matrix of a model is in one product, replicated ones on every GPU."""
-    model, made = load_model(name), []
-    kept = layers._product
-
-    def product(label: str, n: float, k: float, count: int, gemm: Gemm) -> Operator:
-        made.append(round(n) * round(k) * count)
-        return kept(label, n, k, count, gemm)
-
-    monkeypatch.setattr(layers, "_product", product)
-    layers._products(model, load_gpu("h200"), size)
+    model = load_model(name)
+    made = [round(p.n) * round(p.k) * p.layers for p in layer_products(model, size)]
     held = sum(
         group.num_parameters / min(size, group.max_shards or size)
         for group in model.weights
