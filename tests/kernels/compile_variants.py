@@ -1,21 +1,30 @@
-"""Compiles the kernels ahead of time and prints what the compiler reports, a JSON line each.
+"""Compiles the kernels ahead of time and prints what the compiler reports.
 
 A program of its own: a process that interprets kernels cannot compile them.
+
+    compile_variants.py 90              all variants for sm_90, a JSON line each
+    compile_variants.py --write-docs    the table of docs/kernels.md
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import triton
 from triton.compiler.errors import CompilationError
 
 from kvsim.kernels.ahead_of_time import SHARED_PER_SM_BYTES, Report
 from kvsim.kernels.compiled import VALUE_BYTES, decode_report, latent_report, prefill_report
 from kvsim.kernels.launch import decode_launch, latent_launch
 
+SHOWN = (80, 89, 90, 100)
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "kernels.md"
+BEGIN, END = "<!-- begin: compiled -->", "<!-- end: compiled -->"
 EVERYTHING: dict[str, Any] = {
     "sliding_window": 100,
     "SOFTCAP": True,
@@ -71,7 +80,7 @@ def planned(kernel: str, settings: dict[str, Any], compute_capability: int) -> i
     return None
 
 
-def main(compute_capability: int) -> None:
+def lines(compute_capability: int) -> Iterator[dict[str, Any]]:
     """All variants for one generation."""
     kinds = (
         ("decode", decode_report, DECODE),
@@ -89,8 +98,41 @@ def main(compute_capability: int) -> None:
             if found is not None:
                 line |= asdict(found) | {"programs_per_sm": found.programs_per_sm}
                 line["planned"] = planned(kernel, settings, compute_capability)
-            print(json.dumps(line), flush=True)
+            yield line
+
+
+def table() -> str:
+    """Registers, shared memory and residents of every variant on every generation, as Markdown."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for capability in SHOWN:
+        for line in lines(capability):
+            row = found.setdefault((line["kernel"], line["variant"]), [])
+            row.append("not there" if line["refused"] else _cell(line))
+    heads = [f"sm_{capability}" for capability in SHOWN]
+    rows = [["kernel", "variant", *heads], ["---"] * (2 + len(heads))]
+    rows += [[*names, *cells] for names, cells in found.items()]
+    body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    legend = "registers / shared KiB / programs on a multiprocessor"
+    return f"Triton {triton.__version__}; {legend}.\n\n{body}"
+
+
+def _cell(line: dict[str, Any]) -> str:
+    spilled = f", {line['spills']} spills" if line["spills"] else ""
+    shared = line["shared_bytes"] / 1024
+    return f"{line['registers']} / {shared:.0f} / {line['programs_per_sm']}{spilled}"
+
+
+def write_docs() -> None:
+    """Between the marks of the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    PAGE.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    if sys.argv[1] == "--write-docs":
+        write_docs()
+    else:
+        for line in lines(int(sys.argv[1])):
+            print(json.dumps(line), flush=True)
