@@ -24,7 +24,6 @@ GOAL_OF = {
     ("block_sizes", "heldout"): "decode",
     ("prefill", "heldout"): "prefill",
     ("gemm", "heldout"): "gemm",
-    ("gemm", "leave_m_out"): "gemm",
 }
 ABSOLUTE = ("seconds", "flops_per_s")
 SET_FOR = "h200"
