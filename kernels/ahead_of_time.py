@@ -35,6 +35,8 @@ SHARED_PER_SM_BYTES = {
     120: 100 << 10,
 }
 """CUDA programming guide, table of technical specifications per compute capability."""
+ALIGNED = ("stride", "words")
+"""Integers that are multiples of 16 at run time, in all but odd shapes."""
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
@@ -104,7 +106,7 @@ def compiled_report(
     aligned = [
         name
         for name in types
-        if types[name].startswith("*") or ("stride" in name and types[name] == "i32")
+        if types[name].startswith("*") or any(part in name for part in ALIGNED)
     ]
     source = ASTSource(
         fn=kernel,

@@ -55,7 +55,8 @@ def write_kv(
         slot_mapping: ``[num_tokens]`` int64.
         rope: the embedding; None stores keys as they are.
         query: ``[num_tokens, heads, head_dim]``.
-        k_scale: one for all or ``[kv_heads]``.
+        k_scale: one for all or ``[kv_heads]`` fp32; read where the cache is fp8 or int8, and best a
+            tensor there: a number becomes one in each call.
         v_scale: likewise.
 
     Raises:
@@ -70,6 +71,7 @@ def write_kv(
     turned = key if query is None else query
     kv_programs = triton.cdiv(kv_heads, per_program)
     stored = key_cache.dtype
+    quantised = stored in QUANTISED
     most = torch.finfo(stored).max if stored in QUANTISED[:2] else 127.0
     _write[(tokens, kv_programs + triton.cdiv(heads, per_program))](
         key,
@@ -81,8 +83,8 @@ def write_kv(
         slot_mapping if rope is None else rope.positions,
         key if rope is None else rope.cos,
         key if rope is None else rope.sin,
-        on_device_scale(k_scale, key, kv_heads),
-        on_device_scale(v_scale, key, kv_heads),
+        on_device_scale(k_scale, key, kv_heads) if quantised else key,
+        on_device_scale(v_scale, key, kv_heads) if quantised else key,
         kv_heads,
         heads,
         *key.stride()[:2],
@@ -98,7 +100,7 @@ def write_kv(
         BLOCK_SIZE=key_cache.shape[1],
         ROTARY=0 if rope is None else 2 * rope.cos.shape[1],
         INTERLEAVED=rope is not None and rope.interleaved,
-        QUANTISED=stored in QUANTISED,
+        QUANTISED=quantised,
         WHOLE=stored == torch.int8,
         MOST=most,
         num_warps=4 if per_program > 2 else 1,
@@ -169,9 +171,11 @@ def _rotated(
 
 
 @triton.jit
-def _stored(x, scale, pointer, mask, QUANTISED: tl.constexpr, WHOLE: tl.constexpr, MOST):
+def _stored(
+    x, scale, head, kv_heads, pointer, mask, QUANTISED: tl.constexpr, WHOLE: tl.constexpr, MOST
+):
     if QUANTISED:
-        x = x / scale[:, None]
+        x = x / tl.load(scale + head, mask=head < kv_heads, other=1.0)[:, None]
         if WHOLE:
             x = tl.floor(x + 0.5)
             x = tl.minimum(tl.maximum(x, -128.0), MOST)
@@ -241,12 +245,10 @@ def _write(
     k = _rotated(base, mask, lane, position, cos, sin, rope_stride, HEAD_DIM, ROTARY, INTERLEAVED)
     v_at = value + token * v_stride_token + head[:, None] * v_stride_head + lane[None, :]
     v = tl.load(v_at, mask=mask, other=0.0).to(tl.float32)
-    ks = tl.load(k_scale + head, mask=head < kv_heads, other=1.0)
-    vs = tl.load(v_scale + head, mask=head < kv_heads, other=1.0)
     block, offset = slot // BLOCK_SIZE, slot % BLOCK_SIZE
     k_to = key_cache + block * kc_stride_block + offset * kc_stride_token
     v_to = value_cache + block * vc_stride_block + offset * vc_stride_token
     k_to += head[:, None] * kc_stride_head + lane[None, :]
     v_to += head[:, None] * vc_stride_head + lane[None, :]
-    _stored(k, ks, k_to, mask, QUANTISED, WHOLE, MOST)
-    _stored(v, vs, v_to, mask, QUANTISED, WHOLE, MOST)
+    _stored(k, k_scale, head, kv_heads, k_to, mask, QUANTISED, WHOLE, MOST)
+    _stored(v, v_scale, head, kv_heads, v_to, mask, QUANTISED, WHOLE, MOST)

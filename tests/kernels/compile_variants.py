@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from triton.compiler.errors import CompilationError
 
 from kvsim.kernels.ahead_of_time import SHARED_PER_SM_BYTES, Report
 from kvsim.kernels.compiled import VALUE_BYTES, decode_report, latent_report, prefill_report
+from kvsim.kernels.compiled_small import SMALL, small_report
 from kvsim.kernels.launch import decode_launch, latent_launch
 
 SHOWN = (80, 89, 90, 100)
@@ -89,16 +91,22 @@ def lines(compute_capability: int) -> Iterator[dict[str, Any]]:
     )
     for kernel, report, variants in kinds:
         for name, settings in variants.items():
-            found: Report | None
-            try:
-                found, refused = report(compute_capability, **settings), ""
-            except CompilationError as error:
-                found, refused = None, str(error)
-            line: dict[str, Any] = {"kernel": kernel, "variant": name, "refused": refused}
-            if found is not None:
-                line |= asdict(found) | {"programs_per_sm": found.programs_per_sm}
+            line = tried(kernel, name, partial(report, compute_capability, **settings))
+            if not line["refused"]:
                 line["planned"] = planned(kernel, settings, compute_capability)
             yield line
+    for name in SMALL:
+        yield tried("small", name, partial(small_report, compute_capability, name))
+
+
+def tried(kernel: str, variant: str, report: Callable[[], Report]) -> dict[str, Any]:
+    """The report as a line, or why the target cannot do it."""
+    line: dict[str, Any] = {"kernel": kernel, "variant": variant, "refused": ""}
+    try:
+        found = report()
+    except CompilationError as error:
+        return line | {"refused": str(error)}
+    return line | asdict(found) | {"programs_per_sm": found.programs_per_sm}
 
 
 def table() -> str:

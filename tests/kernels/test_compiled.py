@@ -56,7 +56,7 @@ def compiled(capability: int) -> dict[tuple[str, str], dict[str, Any]]:
 def test_sixteen_bit_kernels(capability: int) -> None:
     """No register spilled, 16 bytes a copy, matrix instructions, and it fits the card."""
     for key, report in compiled(capability).items():
-        if key[1] in BYTE_WIDE:
+        if key[0] == "small" or key[1] in BYTE_WIDE:
             continue
         assert not report["refused"], key
         assert report["spills"] == report["stack_bytes"] == 0, key
@@ -87,15 +87,26 @@ def test_the_launch_table_knows_what_fits(capability: int) -> None:
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
+def test_kernels_beside_attention(capability: int) -> None:
+    """Nothing spilled; what moves blocks, keys or partial sums reads 16 bytes at a time."""
+    for key, report in compiled(capability).items():
+        if key[0] != "small" or report["refused"]:
+            continue
+        assert report["spills"] == report["stack_bytes"] == 0, key
+        if not key[1].startswith("plan"):
+            assert report["instructions"]["load 16 bytes"] >= 1, key
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
 def test_byte_wide_keys(capability: int) -> None:
     """e4m3 from Ada on; e5m2 and int8 everywhere; no value is read from shared memory byte by byte.
 
     What else they cost is printed (``pytest -s``).
     """
     for key, report in compiled(capability).items():
-        if key[1] not in BYTE_WIDE:
+        if not key[1].endswith(BYTE_WIDE):
             continue
-        too_old = key[1] == "fp8_e4m3" and capability < 89
+        too_old = key[1].endswith("fp8_e4m3") and capability < 89
         assert bool(report["refused"]) == too_old, key
         if too_old:
             assert "fp8e4nv" in report["refused"], key
