@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from io import StringIO
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -51,11 +50,11 @@ from kvsim.reports.picture import Picture
 from kvsim.reports.render import MAX_SVG_BYTES, svg
 from kvsim.reports.style import fresh
 from kvsim.reports.tables import sheet_table
+from support.page_reader import Reader
 from support.synthetic_card import Card
 from support.synthetic_samples import card_samples
 
 EVIL = "<script>alert(1)</script>"
-VOID = {"meta", "br", "img", "link", "input", "hr"}
 SLOWER = {"kvsim": 1.02, "sdpa": 1.2}
 
 
@@ -203,35 +202,6 @@ def files(made: Made) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def html(files: dict[str, bytes]) -> str:
     return files["report.html"].decode()
-
-
-class Reader(HTMLParser):
-    """Tags and text; fails where tags do not match."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.text = ""
-        self.feed(html)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def attributes(self, tag: str) -> list[dict[str, str]]:
-        return [attrs for name, attrs in self.tags if name == tag]
 
 
 def words_of(html: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
@@ -12,37 +11,7 @@ from kvsim.reports.figures import FIGURES, plan_pictures
 from kvsim.reports.page import plan_page
 from kvsim.reports.sheets import candidate_sheet
 from kvsim.sim.plan import Plan
-
-VOID = {"meta", "br", "img", "link", "input", "hr"}
-
-
-class Reader(HTMLParser):
-    """Collects what the tests ask for, and fails where tags do not match."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str]]] = []
-        self.text: list[str] = []
-        self.feed(html)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
-
-    def attributes(self, tag: str) -> list[dict[str, str]]:
-        return [attrs for name, attrs in self.tags if name == tag]
+from support.page_reader import Reader
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +75,13 @@ def test_a_script_stays_text(evil_html: str) -> None:
 
 
 def test_skipped_rows_first_twenty_and_the_count(evil_html: str) -> None:
-    text = "".join(Reader(evil_html).text)
+    text = Reader(evil_html).text
     assert "25 rows of the trace could not be read; the first 20 are shown." in text
     assert text.count("is no number") == 20
 
 
 def test_the_first_screen_answers(plan: Plan, html: str) -> None:
-    text = " ".join("".join(Reader(html).text).split())
+    text = " ".join(Reader(html).text.split())
     first = text[: text.index("What happens")]
     assert plan.serve_command in first
     assert "requests at once" in first
@@ -125,7 +94,7 @@ def test_the_first_screen_answers(plan: Plan, html: str) -> None:
 
 
 def test_a_baseline_that_runs_nothing(lopsided_plan: Plan) -> None:
-    text = "".join(Reader(plan_page(lopsided_plan, plan_pictures(lopsided_plan))).text)
+    text = Reader(plan_page(lopsided_plan, plan_pictures(lopsided_plan))).text
     assert "runs none" in text
     assert not re.search(r"\b(nan|inf)\b", text)
 
