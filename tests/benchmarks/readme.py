@@ -155,6 +155,44 @@ def startups_block() -> str:
     )
 
 
+def derived_block() -> str:
+    """Cards with tables, derived from another card, beside their own tables."""
+    import numpy as np
+
+    from kvsim.calibration.silicon.systems import SYSTEMS
+    from support.left_out import INSIDE_A_GENERATION, missed, of_another_generation, together
+
+    inside = together([missed(card) for card in INSIDE_A_GENERATION])
+    across = together([missed(card, of_another_generation(card)) for card in SYSTEMS])
+    near, far = (100 * np.median(np.abs(one.derived)) for one in (inside, across))
+    sheet = sorted(100 * np.median(np.abs(one.datasheet)) for one in (inside, across))
+    held = [100 * one.in_band.mean() for one in (inside, across)]
+    return (
+        f"Left out and derived from a card of their generation, {len(INSIDE_A_GENERATION)} cards "
+        f"with tables are met to {near:.1f} % in the median ({len(SYSTEMS)} from another "
+        f"generation: {far:.1f} %; the datasheet alone: {sheet[0]:.1f} to {sheet[1]:.1f} %); the "
+        f"band holds {held[0]:.0f} % and {held[1]:.0f} % of their steps."
+    )
+
+
+def kernels_block() -> str:
+    """What kvsim's kernels reached on the cards whose profiles are shipped."""
+    from kvsim.calibration.profile.find import BUNDLED
+    from kvsim.calibration.profile.store import read_profile, read_samples
+    from kvsim.reports.calibration_data import calibration_of
+    from kvsim.reports.calibration_goals import aims
+
+    lines = ["| card | case | goal | reached | |", "|---|---|---|---|---|"]
+    for path in sorted(BUNDLED.glob("*.json")):
+        profile = read_profile(path)
+        for aim in aims(calibration_of(profile, read_samples(path))):
+            cells = (profile.hardware.name, aim.case, aim.aim, aim.found, aim.answer)
+            lines.append(f"| {' | '.join(cells)} |")
+    if len(lines) == 2:
+        return "No profile is shipped yet: kvsim's kernels have not been timed on a card."
+    return "\n".join(lines)
+
+
 def speed_block(trace: str, prefix_trace: str) -> str:
     """The benchmark's table."""
     sys.path.insert(0, str(Path(__file__).parent))
@@ -170,6 +208,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "knowledge": knowledge_block,
     "startups": startups_block,
     "steps": steps_block,
+    "derived": derived_block,
+    "kernels": kernels_block,
 }
 if (SHARED / "measured").is_dir():  # the recording is not part of the repository
     BLOCKS["measured"] = measured_block
