@@ -10,7 +10,7 @@ from typing import Any
 
 from . import latent_decode, paged_decode, paged_prefill
 from .ahead_of_time import Report, compiled_report
-from .launch import Launch, decode_launch, latent_launch, prefill_launch
+from .launch import HOPPER, Launch, decode_launch, latent_launch, prefill_launch
 
 TRITON_TYPES = {
     "bf16": "bf16",
@@ -101,7 +101,7 @@ def prefill_report(
         block_size=block_size,
         launch=launch,
         sliding_window=sliding_window,
-        **_switches(dtype, kv_dtype, switches),
+        **_switches(dtype, kv_dtype, switches | _narrow(compute_capability)),
     )
     return _report(paged_prefill._prefill, made, compute_capability, dtype, kv_dtype, launch)
 
@@ -136,6 +136,11 @@ def latent_report(
 def _switches(dtype: str, kv_dtype: str, switches: dict[str, bool]) -> dict[str, bool]:
     stored = {"SCALED": kv_dtype != dtype, "UPCAST": False, "WIDEN": _widen(dtype, kv_dtype)}
     return {**PLAIN_SWITCHES, **stored, **switches}
+
+
+def _narrow(compute_capability: int) -> dict[str, bool]:
+    """From Hopper on, products of many rows take their operands from shared memory, as wide."""
+    return {"WIDEN": False} if compute_capability >= HOPPER else {}
 
 
 def _widen(dtype: str, kv_dtype: str) -> bool:

@@ -25,7 +25,8 @@ def paged_attention(
 ) -> torch.Tensor:
     """A batch whose first ``num_decodes`` sequences bring one token each, the others chunks.
 
-    Arguments are those of ``paged_prefill``; the work of each part may be planned before.
+    Arguments are those of ``paged_prefill``; the work of each part may be planned before (that of
+    the chunks from starts that are counted from the first chunk's, and kept in the plan).
 
     Returns:
         ``[num_tokens, heads, head_dim]``.
@@ -48,12 +49,16 @@ def paged_attention(
             out=out[:num_decodes],
         )
     if num_decodes < len(seq_lens):
+        if prefill_work is None:
+            starts = query_start_loc[num_decodes:] - num_decodes
+        else:
+            starts = prefill_work.query_start_loc
         paged_prefill(
             query[num_decodes:],
             key_cache,
             value_cache,
             block_table[num_decodes:],
-            query_start_loc[num_decodes:] - num_decodes,
+            starts,
             seq_lens[num_decodes:],
             variant=variant,
             work=prefill_work,

@@ -19,11 +19,14 @@ import torch
 import triton
 import triton.language as tl
 
-from .launch import Launch, padded_dim, prefill_launch
+from .launch import HOPPER, Launch, padded_dim, prefill_launch
 from .operands import Variant, check_prefill, upcast, widen
 from .scores import LOG2E, accumulate, logits, places
 from .slots import compute_capability
 from .work_list import PrefillWork, plan_prefill
+
+MAX_TILES = 65_535
+"""Programs along the second axis of a grid, by CUDA."""
 
 
 def paged_prefill(
@@ -65,6 +68,10 @@ def paged_prefill(
     work = work or plan_prefill_for(query, key_cache, query_start_loc, launch=launch)
     if work.query_tokens != (tile := launch.rows // (query.shape[1] // key_cache.shape[2])):
         raise ValueError(f"work.query_tokens(={work.query_tokens}) must be the launch's, {tile}.")
+    if work.max_tiles > MAX_TILES:
+        raise ValueError(
+            f"query(={tuple(query.shape)}) has over {MAX_TILES} tiles: send it in parts."
+        )
     heads, head_dim = query.shape[1:]
     block_size, kv_heads = key_cache.shape[1:3]
     _prefill[(kv_heads, work.max_tiles)](
@@ -92,7 +99,7 @@ def paged_prefill(
             launch=launch,
             sliding_window=variant.sliding_window,
             UPCAST=upcast(query),
-            WIDEN=widen(query, key_cache),
+            WIDEN=widen(query, key_cache) and compute_capability(query.device) < HOPPER,
             **variant.switches(),
         ),
         **launch.options,

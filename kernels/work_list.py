@@ -48,6 +48,8 @@ class PrefillWork:
     tile_first: torch.Tensor
     """First query of the tile, counted from its chunk's first."""
     query_tokens: int
+    query_start_loc: torch.Tensor
+    """What was planned: ``[num_seqs + 1]``."""
 
     @property
     def max_tiles(self) -> int:
@@ -122,7 +124,12 @@ def plan_prefill(
         SEQS=triton.next_power_of_2(num_seqs),
         ITEMS=ITEMS_PER_PROGRAM,
     )
-    return PrefillWork(tile_seq=seqs, tile_first=firsts, query_tokens=query_tokens)
+    return PrefillWork(
+        tile_seq=seqs,
+        tile_first=firsts,
+        query_tokens=query_tokens,
+        query_start_loc=query_start_loc,
+    )
 
 
 def _ints(size: int, like: torch.Tensor) -> torch.Tensor:

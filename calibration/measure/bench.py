@@ -40,6 +40,7 @@ class Bench:
         self._random = torch.Generator(device=device)
         self._random.manual_seed(seed)
         self._pool = torch.empty(0, device=device)
+        self._broken = ""
 
     @property
     def is_cuda(self) -> bool:
@@ -83,6 +84,8 @@ class Bench:
 
     def synchronize(self) -> None:
         """Wait for the device; raises what it has to complain of."""
+        if self._broken:
+            raise RuntimeError(self._broken)
         if self.is_cuda:
             torch.cuda.synchronize(self.device)
 
@@ -115,28 +118,47 @@ class Bench:
         """Beside the current one; None on a CPU, which ``torch.cuda.stream`` passes over."""
         return torch.cuda.Stream(self.device) if self.is_cuda else None  # type: ignore[no-untyped-call]
 
-    def captured(self, call: Callable[[], object], count: int) -> Callable[[], object]:
+    def captured(
+        self, call: Callable[[], object], count: int, *, warm: bool = True
+    ) -> Callable[[], object]:
         """``count`` calls as one CUDA graph; a loop on a CPU.
 
         ``torch.cuda.graph`` would empty the allocator's cache each time, a thousand times a run.
+
+        Args:
+            call: what is captured; the graph keeps it, and with it the memory that it works on.
+            count: how often.
+            warm: call it once before, so that libraries take their workspace outside the graph.
         """
         if not self.is_cuda:
             return lambda: [call() for _ in range(count)]
         graph, stream = torch.cuda.CUDAGraph(), _capture_stream(self.device)
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            call()  # libraries take their workspace for this stream before it is captured
+            if warm:
+                call()
             graph.capture_begin(capture_error_mode="thread_local")
             try:
                 for _ in range(count):
                     call()
             except BaseException:
                 with suppress(RuntimeError):  # it would hide what went wrong
-                    graph.capture_end()
+                    self._end(graph)
                 raise
-            graph.capture_end()
+            self._end(graph)
         torch.cuda.current_stream().wait_stream(stream)
-        return graph.replay
+
+        def replay(_kept: object = call) -> None:
+            graph.replay()
+
+        return replay
+
+    def _end(self, graph: torch.cuda.CUDAGraph) -> None:
+        try:
+            graph.capture_end()
+        except RuntimeError as error:  # the allocator stays in its capture, and frees nothing more
+            self._broken = f"a capture could not be ended: {error}"
+            raise
 
     def _fill(self, values: torch.Tensor) -> torch.Tensor:
         flat = values.view(-1)

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from shutil import which
 from typing import Any
@@ -68,7 +69,8 @@ class ClockLog:
 
     def _poll(self, read: Read) -> None:
         while not self._stop.wait(PERIOD_S):
-            self._add(read())
+            with suppress(Exception):  # of the driver: a reading less
+                self._add(read())
 
     def _follow(self, uuid: str | None) -> None:
         for values in smi_rows(self._start_smi(uuid)):

@@ -28,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,7 +105,8 @@ def correctness(session: Session) -> int:
 
 def sweep(session: Session) -> int:
     """The tests that are too long for every day."""
-    return session.python("sweep", (*PYTEST, "-m", "slow"))
+    spread = ("-n", "auto") if find_spec("xdist") else ()
+    return session.python("sweep", (*PYTEST, "-m", "slow", *spread))
 
 
 def baselines(session: Session) -> int:

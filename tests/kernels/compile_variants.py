@@ -104,7 +104,7 @@ def tried(kernel: str, variant: str, report: Callable[[], Report]) -> dict[str, 
     line: dict[str, Any] = {"kernel": kernel, "variant": variant, "refused": ""}
     try:
         found = report()
-    except CompilationError as error:
+    except (CompilationError, RuntimeError) as error:  # of the language, of a pass
         return line | {"refused": str(error)}
     return line | asdict(found) | {"programs_per_sm": found.programs_per_sm}
 

@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-CAPABILITIES = (80, 89, 90, 100)
+GENERATIONS = (80, 89, 90, 100)
+CAPABILITIES = (
+    (10 * torch.cuda.get_device_capability()[0] + torch.cuda.get_device_capability()[1],)
+    if torch.cuda.is_available()
+    else GENERATIONS
+)
+"""All; on a card its own, which its Triton must serve."""
 SHARED_OF_A_PROGRAM = {80: 163 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10}
 MATRIX = {
     80: "matrix",

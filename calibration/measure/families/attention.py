@@ -64,7 +64,9 @@ def paged_kv(x: Mapping[str, Any], bench: Bench, lengths: Sequence[int]) -> Page
     row = x["head_dim"] if latent else x["kv_heads"] * x["head_dim"]
     sides = 1 if latent else 2
     block_bytes = sides * block_size * row * DTYPE_BYTES[x["kv_dtype"]]
-    num_sets = bench.num_sets(sum(per_seq) * block_bytes)
+    window = x.get("sliding_window", 0)
+    read = [min(length, window or length) for length in lengths]
+    num_sets = bench.num_sets(sum(-(-length // block_size) for length in read) * block_bytes)
     num_blocks = max(1, sum(per_seq) * num_sets)
     pool = bench.pool(sides * num_blocks * block_size * row, x["kv_dtype"])
     heads = (x["head_dim"],) if latent else (x["kv_heads"], x["head_dim"])

@@ -44,7 +44,9 @@ def prepare(x: Mapping[str, Any], bench: Bench) -> Work:
 
 
 def _host_memory(size: int, bench: Bench, *, pinned: bool = True) -> torch.Tensor:
-    return torch.ones(size, dtype=torch.uint8, pin_memory=pinned and bench.is_cuda)
+    """Random, since other points share the pool that it is sent to."""
+    host = torch.empty(size, dtype=torch.uint8, pin_memory=pinned and bench.is_cuda)
+    return host.copy_(bench.pool(size, "int8").view(torch.uint8))
 
 
 def _both_ways(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from gc import collect
+from weakref import ref
 
 import pytest
 import torch
@@ -68,7 +70,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, told: Told) -> Bench:
         monkeypatch.setattr(torch.cuda, name, fake)
     monkeypatch.setattr(module, "_STREAMS", {})
     made = object.__new__(Bench)
-    made.device = torch.device("cuda", 0)
+    made.device, made._broken = torch.device("cuda", 0), ""
     return made
 
 
@@ -92,6 +94,21 @@ def test_what_fails_inside_a_capture_is_told_and_the_capture_ended(
     with pytest.raises(ValueError, match="no such kernel"):
         bench.captured(fail, 2)
     assert "end" in told
+    with pytest.raises(RuntimeError, match="could not be ended: capture was invalidated"):
+        bench.synchronize()  # the allocator frees nothing any more: the session has to end
+
+
+def test_a_graph_keeps_the_memory_that_it_works_on(bench: Bench) -> None:
+    class Layers:
+        def __call__(self) -> None: ...
+
+    layers = Layers()
+    alive = ref(layers)
+    run = bench.captured(layers, 1)
+    del layers
+    collect()
+    assert alive() is not None
+    run()
 
 
 def test_all_streams_of_captures_are_one(bench: Bench) -> None:

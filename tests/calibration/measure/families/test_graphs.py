@@ -30,9 +30,11 @@ class Counting(Bench):
 
     captures = 0
 
-    def captured(self, call: Callable[[], object], count: int) -> Callable[[], object]:
+    def captured(
+        self, call: Callable[[], object], count: int, *, warm: bool = True
+    ) -> Callable[[], object]:
         self.captures += 1
-        return super().captured(call, count)
+        return super().captured(call, count, warm=warm)
 
 
 @pytest.fixture
