@@ -6,6 +6,9 @@ Names of dtypes are kvsim's: ``bf16``, ``fp16``, ``fp32``; KV also ``fp8_e4m3``,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 from . import latent_decode, paged_decode, paged_prefill
@@ -35,75 +38,81 @@ PLAIN_SWITCHES = {"SOFTCAP": False, "ALIBI": False, "SINKS": False}
 LATENT_DIM, ROPE_DIM = 512, 64
 
 
-def decode_report(
-    compute_capability: int,
-    *,
-    dtype: str = "bf16",
-    kv_dtype: str = "bf16",
-    heads: int = 32,
-    kv_heads: int = 8,
-    head_dim: int = 128,
-    block_size: int = 16,
-    sliding_window: int = 0,
-    launch: Launch | None = None,
-    **switches: bool,
-) -> Report:
-    """The decode kernel; ``block_size`` 0 is the one over contiguous keys.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Specialisation:
+    """What an attention kernel is compiled for; plain where nothing is said."""
+
+    dtype: str = "bf16"
+    kv_dtype: str = "bf16"
+    heads: int = 32
+    kv_heads: int = 8
+    head_dim: int = 128
+    block_size: int = 16
+    """0 for the decode kernel over contiguous keys."""
+    sliding_window: int = 0
+    switches: Mapping[str, bool] = field(default_factory=dict)
+    """``SOFTCAP``, ``ALIBI``, ``SINKS``."""
+
+    @property
+    def group(self) -> int:
+        """Query heads of a KV head."""
+        return self.heads // self.kv_heads
+
+    def constants(self, kernel: ModuleType, launch: Launch, **more: bool) -> dict[str, Any]:
+        """What ``kernel`` makes of it."""
+        stored = {
+            "SCALED": self.kv_dtype != self.dtype,
+            "UPCAST": False,
+            "WIDEN": _widen(self.dtype, self.kv_dtype),
+        }
+        made: dict[str, Any] = kernel.constants(
+            heads=self.heads,
+            kv_heads=self.kv_heads,
+            head_dim=self.head_dim,
+            block_size=self.block_size,
+            launch=launch,
+            sliding_window=self.sliding_window,
+            **{**PLAIN_SWITCHES, **stored, **self.switches, **more},
+        )
+        return made
+
+
+def decode_report(compute_capability: int, wanted: Specialisation) -> Report:
+    """The decode kernel.
 
     Raises:
         CompilationError: the GPU knows no such dtype.
     """
-    launch = launch or decode_launch(
-        group=heads // kv_heads,
-        head_dim=head_dim,
-        value_bytes=VALUE_BYTES[kv_dtype],
-        contiguous=not block_size,
+    launch = decode_launch(
+        group=wanted.group,
+        head_dim=wanted.head_dim,
+        value_bytes=VALUE_BYTES[wanted.kv_dtype],
+        contiguous=not wanted.block_size,
     )
-    made = paged_decode.constants(
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        block_size=block_size,
-        launch=launch,
-        sliding_window=sliding_window,
-        **_switches(dtype, kv_dtype, switches),
-    )
-    return _report(paged_decode._part, made, compute_capability, dtype, kv_dtype, launch)
+    made = wanted.constants(paged_decode, launch)
+    dtypes = wanted.dtype, wanted.kv_dtype
+    return _report(paged_decode._part, made, compute_capability, *dtypes, launch)
 
 
-def prefill_report(
-    compute_capability: int,
-    *,
-    dtype: str = "bf16",
-    kv_dtype: str = "bf16",
-    heads: int = 32,
-    kv_heads: int = 8,
-    head_dim: int = 128,
-    block_size: int = 16,
-    sliding_window: int = 0,
-    **switches: bool,
-) -> Report:
+def prefill_report(compute_capability: int, wanted: Specialisation) -> Report:
     """The kernel of chunks.
+
+    From Hopper on products of many rows take their operands from shared memory, where they are
+    widened already.
 
     Raises:
         CompilationError: the GPU knows no such dtype.
     """
     launch = prefill_launch(
-        group=heads // kv_heads,
-        head_dim=head_dim,
-        value_bytes=VALUE_BYTES[dtype],
+        group=wanted.group,
+        head_dim=wanted.head_dim,
+        value_bytes=VALUE_BYTES[wanted.dtype],
         compute_capability=compute_capability,
     )
-    made = paged_prefill.constants(
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        block_size=block_size,
-        launch=launch,
-        sliding_window=sliding_window,
-        **_switches(dtype, kv_dtype, switches | _narrow(compute_capability)),
-    )
-    return _report(paged_prefill._prefill, made, compute_capability, dtype, kv_dtype, launch)
+    narrow = {"WIDEN": False} if compute_capability >= HOPPER else {}
+    made = wanted.constants(paged_prefill, launch, **narrow)
+    dtypes = wanted.dtype, wanted.kv_dtype
+    return _report(paged_prefill._prefill, made, compute_capability, *dtypes, launch)
 
 
 def latent_report(
@@ -131,16 +140,6 @@ def latent_report(
         WIDEN=_widen(dtype, kv_dtype),
     )
     return _report(latent_decode._latent_part, made, compute_capability, dtype, kv_dtype, launch)
-
-
-def _switches(dtype: str, kv_dtype: str, switches: dict[str, bool]) -> dict[str, bool]:
-    stored = {"SCALED": kv_dtype != dtype, "UPCAST": False, "WIDEN": _widen(dtype, kv_dtype)}
-    return {**PLAIN_SWITCHES, **stored, **switches}
-
-
-def _narrow(compute_capability: int) -> dict[str, bool]:
-    """From Hopper on, products of many rows take their operands from shared memory, as wide."""
-    return {"WIDEN": False} if compute_capability >= HOPPER else {}
 
 
 def _widen(dtype: str, kv_dtype: str) -> bool:

@@ -20,7 +20,13 @@ import triton
 from triton.compiler.errors import CompilationError
 
 from kvsim.kernels.ahead_of_time import SHARED_PER_SM_BYTES, Report
-from kvsim.kernels.compiled import VALUE_BYTES, decode_report, latent_report, prefill_report
+from kvsim.kernels.compiled import (
+    VALUE_BYTES,
+    Specialisation,
+    decode_report,
+    latent_report,
+    prefill_report,
+)
 from kvsim.kernels.compiled_small import SMALL, small_report
 from kvsim.kernels.launch import decode_launch, latent_launch
 
@@ -29,9 +35,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "kernels.md"
 BEGIN, END = "<!-- begin: compiled -->", "<!-- end: compiled -->"
 EVERYTHING: dict[str, Any] = {
     "sliding_window": 100,
-    "SOFTCAP": True,
-    "ALIBI": True,
-    "SINKS": True,
+    "switches": {"SOFTCAP": True, "ALIBI": True, "SINKS": True},
 }
 FP16 = {"dtype": "fp16", "kv_dtype": "fp16"}
 DECODE: dict[str, dict[str, Any]] = {
@@ -85,13 +89,13 @@ def planned(kernel: str, settings: dict[str, Any], compute_capability: int) -> i
 def lines(compute_capability: int) -> Iterator[dict[str, Any]]:
     """All variants for one generation."""
     kinds = (
-        ("decode", decode_report, DECODE),
-        ("prefill", prefill_report, PREFILL),
-        ("latent", latent_report, LATENT),
+        ("decode", lambda sm, x: partial(decode_report, sm, Specialisation(**x)), DECODE),
+        ("prefill", lambda sm, x: partial(prefill_report, sm, Specialisation(**x)), PREFILL),
+        ("latent", lambda sm, x: partial(latent_report, sm, **x), LATENT),
     )
     for kernel, report, variants in kinds:
         for name, settings in variants.items():
-            line = tried(kernel, name, partial(report, compute_capability, **settings))
+            line = tried(kernel, name, report(compute_capability, settings))
             if not line["refused"]:
                 line["planned"] = planned(kernel, settings, compute_capability)
             yield line
