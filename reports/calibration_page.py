@@ -23,9 +23,9 @@ from .calibration_sheets import (
 )
 from .calibration_small_sheets import small_sheets
 from .calibration_words import FAMILY_TITLES, card, missing_families, origin, runs, verdict
-from .page import figure_values, rendered, unbroken
 from .picture import Picture
 from .sheet import Sheet
+from .template import figure_values, rendered, unbroken
 
 NOT_FACTS = ("clocks_log", "clocks_columns")
 """Entries of a run that are series, not facts; a table sums them up."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..calibration.profile.values import Profile, Sample
-from ..sim.store import write_files
+from ..sim.folder import write_folder
 from .calibration_data import calibration_of
 from .calibration_goals import error_goal
 from .calibration_sheets import ceilings_sheet, goals_sheet, validation_sheet
@@ -18,14 +18,14 @@ from .sheet import Sheet
 
 
 def write_calibration_report(
-    profile: Profile, samples: tuple[Sample, ...], out: str | Path
+    profile: Profile, samples: tuple[Sample, ...], out: str | Path, *, force: bool = False
 ) -> list[Path]:
     """Build everything, then write it; returns the paths, ``report.html`` first.
 
     Raises:
-        ValueError: the folder cannot be written to.
+        ValueError: the folder cannot be written to, or holds files that kvsim did not write.
     """
-    return write_files(out, calibration_files(profile, samples))
+    return write_folder(out, "calibration", calibration_files(profile, samples), force=force)
 
 
 def calibration_files(profile: Profile, samples: tuple[Sample, ...]) -> dict[str, bytes]:

@@ -1,70 +1,73 @@
-"""The report: one self-contained HTML file, which loads nothing and has no scripts.
+"""The page of a plan: one self-contained HTML file, which loads nothing.
 
-The template shows what this module names and escapes everything, so that a trace's name stays text.
-Only the drawings are taken over as they are, and they hold no such names.
+The first screen answers; below it stand the figures in their sections, the candidates, and at the
+end what the answer rests on. The template shows what this module names and escapes everything, so
+that a trace's name stays text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from collections.abc import Mapping, Sequence
 
 from .. import __version__
 from ..calibration.gpus import GPUSpec
 from ..sim.plan import Plan
 from . import words
+from .interval import interval_sources
 from .memory_sheets import pool_facts
 from .picture import Picture
-from .render import inline
+from .sections import BUDGET, FIRST_FIGURE, Section, anchor, sections
 from .sheet import Sheet
 from .sheets import advantage_sheet, candidate_sheet
+from .template import figure_values, rendered, unbroken
 from .verdict import answer, ratio, setting, short_name, verdict
 
-TEMPLATES = Path(__file__).parent / "templates"
 MOST_SKIPPED_SHOWN = 20
-FIRST_PICTURE = "requests-at-once"
-MEMORY_PICTURE = "memory-budget"
+KEY_SETTINGS = (
+    "KV pool",
+    "block_size",
+    "max_model_len",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "kv_cache_dtype",
+    "scheduler",
+    "trace",
+)
+"""Settings of the first screen; the others are behind a fold."""
+LAST_SECTIONS = ("Candidates", "Assumptions", "Sources and digests")
 
 
-def plan_page(plan: Plan, pictures: list[Picture]) -> str:
-    """The HTML of a plan."""
-    return rendered("report.html.j2", plan_values(plan, pictures))
+def plan_page(plan: Plan, pictures: list[Picture], interval: Sequence[str] = ()) -> str:
+    """The HTML of a plan; ``interval`` says in sentences how sure the answer is."""
+    return rendered("report.html.j2", plan_values(plan, pictures, interval))
 
 
-def rendered(template: str, values: Mapping[str, object]) -> str:
-    """A template of this package with its values, escaped; a value that it lacks is an error."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(values)
-
-
-def plan_values(plan: Plan, pictures: list[Picture]) -> dict[str, object]:
+def plan_values(
+    plan: Plan, pictures: list[Picture], interval: Sequence[str] = ()
+) -> dict[str, object]:
     """What the template shows, by name."""
-    shown = {picture.name: figure_values(picture) for picture in pictures}
+    figures = {picture.name: figure_values(picture) for picture in pictures}
+    parts = sections(figures)
+    configuration = _configuration(plan)
     return {
         "title": f"{plan.model.name} on {plan.gpu.title}",
         "verdict": unbroken(verdict(plan)),
+        "interval": [unbroken(line) for line in interval],
         "answer": [unbroken(line) for line in answer(plan)],
         "tiles": _tiles(plan),
         "setting": setting(plan),
-        "configuration": _configuration(plan),
+        "key_settings": {name: configuration[name] for name in KEY_SETTINGS},
+        "other_settings": {n: v for n, v in configuration.items() if n not in KEY_SETTINGS},
         "serve_command": plan.serve_command,
-        "first_figure": shown.pop(FIRST_PICTURE),
-        "memory_figure": shown.pop(MEMORY_PICTURE),
-        "figures": list(shown.values()),
+        "contents_of_page": _contents(parts),
+        "first_figure": figures.get(FIRST_FIGURE),
+        "sections": parts,
+        "budget_section": BUDGET,
         "pool_facts": pool_facts(plan.budget),
         "budget_notes": plan.budget.notes,
         "candidates": candidate_sheet(plan),
         "advantages": advantage_sheet(plan),
-        "assumptions": plan.assumptions,
+        "assumptions": [*plan.assumptions, *interval_sources(plan)],
         "notes": plan.notes,
         "skipped": _skipped(plan),
         "num_skipped": len(plan.trace.skipped),
@@ -74,20 +77,10 @@ def plan_values(plan: Plan, pictures: list[Picture]) -> dict[str, object]:
     }
 
 
-def unbroken(text: str) -> str:
-    """Names such as contiguous-max stay on one line: their hyphens become non-breaking ones."""
-    return text.replace("-", "\N{NON-BREAKING HYPHEN}")
-
-
-def figure_values(picture: Picture) -> dict[str, object]:
-    """What the template shows of a picture."""
-    return {
-        "name": picture.name,
-        "title": picture.title,
-        "caption": picture.caption,
-        "drawing": Markup(inline(picture)),  # ours: candidates' names and numbers only
-        "sheet": picture.sheet,
-    }
+def _contents(parts: Sequence[Section[dict[str, object]]]) -> dict[str, str]:
+    """Anchors and titles of the page's sections, in their order."""
+    titles = ["What happens", *(part.title for part in parts), *LAST_SECTIONS]
+    return {"answer": "Answer"} | {anchor(title): title for title in titles}
 
 
 def _tiles(plan: Plan) -> list[dict[str, str]]:

@@ -1,27 +1,33 @@
-"""A picture as bytes: PNG for files, SVG for the page; the same input gives the same bytes.
+"""A picture as bytes: PNG and SVG for files, an element for the page; same input, same bytes.
 
-The SVG keeps text as text, takes its font from the page, has ids of its own, and names ink, grid
-and free space as CSS variables, so that one figure is readable on a light and on a dark page.
+An SVG keeps text as text and has ids of its own. On the page it also takes its font from there and
+names ink, grid and free space as CSS variables, so that one figure is readable on a light and on a
+dark page.
 """
 
 from __future__ import annotations
 
 import base64
+import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 
-from ..sim.store import write_files
+from ..sim.files import write_files
+from .dark import darkened
 from .picture import Picture
 from .style import FONT_PT, FREE, GRID, INK, QUIET, fresh
 
 PNG_DPI = 160
 MAX_SVG_BYTES = 150_000
-"""A larger drawing is inlined as PNG."""
+"""A larger drawing, images within it not counted, is inlined as PNG."""
+FILE_FONT = "DejaVu Sans, Helvetica, Arial, sans-serif"
+"""Of an SVG that stands alone; the first is the one that the layout was measured with."""
 
 _VARIABLES = {INK: "--ink", QUIET: "--quiet", GRID: "--grid", FREE: "--free"}
 _PROLOGUE = re.compile(r"^.*?(?=<svg )|<metadata>.*?</metadata>|<!--.*?-->", re.DOTALL)
@@ -29,18 +35,25 @@ _NAMESPACES = re.compile(r'\sxmlns(:\w+)?="[^"]*"')
 _IDS = re.compile(r'(\bid="|url\(#|href="#)([^")]+)("|\))')
 _PATH = re.compile(r'(?<= d=")[^"]+')
 _DECIMALS = re.compile(r"-?\d+(\.\d+)?")
+_IMAGE = re.compile(r'(?<=href=")data:[^"]*')
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _FONT = re.compile(r"font-family: [^;\"]+;? ?|(font: [\d.]+px)[^;\"]*|(font: \w+ [\d.]+px)[^;\"]*")
 
 
 def png(picture: Picture) -> bytes:
     """The picture with its title above it, on white: a file that stands alone."""
-    title = picture.figure.suptitle(
-        picture.title, x=0.012, ha="left", size=FONT_PT + 1.5, weight="bold", color=INK
-    )
-    data = _saved(picture, "png", dpi=PNG_DPI)
-    title.set_text("")
-    title.set_in_layout(False)
-    return data
+    with _titled(picture):
+        return _saved(picture, "png", dpi=PNG_DPI)
+
+
+def svg_file(picture: Picture) -> bytes:
+    """The drawing with its title above it, on white: a file that stands alone."""
+    with _titled(picture):
+        drawing = _drawn(picture, transparent=False)
+    drawing = drawing.replace("var(--font)", FILE_FONT)
+    words = f"<title>{_escaped(picture.title)}</title>\n<desc>{_escaped(picture.alt)}</desc>\n"
+    head, start, rest = drawing.partition(">\n")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{head}{start} {words}{rest.strip()}\n'.encode()
 
 
 def write_png(draw: Callable[[], Picture], out: str) -> Path:
@@ -58,27 +71,53 @@ def write_png(draw: Callable[[], Picture], out: str) -> Path:
 
 
 def inline(picture: Picture) -> str:
-    """An ``<svg>`` element, or an ``<img>`` with the data inside where the drawing is large."""
+    """An ``<svg>`` element, or pixels for a light and a dark page where the drawing is large."""
     drawing = svg(picture)
-    if len(drawing) <= MAX_SVG_BYTES:
+    if len(_IMAGE.sub("", drawing)) <= MAX_SVG_BYTES:
         return drawing
-    data = base64.b64encode(_saved(picture, "png", dpi=PNG_DPI)).decode()
-    return f'<img class="paper" alt="{_attribute(picture.alt)}" src="data:image/png;base64,{data}">'
+    light, dark = _pixels(picture, dark=False), _pixels(picture, dark=True)
+    return (
+        f'<picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
+        f'<img alt="{_escaped(picture.alt)}" src="{light}"></picture>'
+    )
 
 
 def svg(picture: Picture) -> str:
     """The drawing as an element for an HTML page: no title, no background, no namespaces."""
-    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": picture.name}
-    with matplotlib.rc_context(settings):
-        text = _saved(picture, "svg", transparent=True).decode()
-    text = _NAMESPACES.sub("", _PROLOGUE.sub("", text)).replace("xlink:href", "href")
-    text = _PATH.sub(lambda match: _shortened(match[0]), text)
-    text = _FONT.sub(lambda match: _font(match[1] or match[2]), text)
-    text = _renumbered(text, picture.name)
+    text = _NAMESPACES.sub("", _drawn(picture, transparent=True)).replace("xlink:href", "href")
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
-    label = f'<svg role="img" aria-label="{_attribute(picture.alt)}" '
+    label = f'<svg role="img" aria-label="{_escaped(picture.alt)}" '
     return text.replace("<svg ", label, 1).strip()
+
+
+def _pixels(picture: Picture, *, dark: bool) -> str:
+    """A PNG without background as a data URI."""
+    with darkened(picture.figure) if dark else nullcontext():
+        data = _saved(picture, "png", dpi=PNG_DPI, transparent=True)
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+@contextmanager
+def _titled(picture: Picture) -> Iterator[None]:
+    """Within it, the figure has its title above it: the page has a heading instead."""
+    title = picture.figure.suptitle(
+        picture.title, x=0.012, ha="left", size=FONT_PT + 1.5, weight="bold", color=INK
+    )
+    yield
+    title.set_text("")
+    title.set_in_layout(False)
+
+
+def _drawn(picture: Picture, *, transparent: bool) -> str:
+    """Matplotlib's SVG, shortened: no prologue, no metadata, ids and fonts by name."""
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": picture.name}
+    with matplotlib.rc_context(settings):
+        text = _saved(picture, "svg", transparent=transparent).decode()
+    text = _PROLOGUE.sub("", text)
+    text = _PATH.sub(lambda match: _shortened(match[0]), text)
+    text = _FONT.sub(lambda match: _font(match[1] or match[2]), text)
+    return _renumbered(text, picture.name)
 
 
 def _saved(picture: Picture, kind: str, **settings: object) -> bytes:
@@ -119,5 +158,6 @@ def _font(font: str | None) -> str:
     return f"{font} var(--font)" if font else ""
 
 
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+def _escaped(text: str) -> str:
+    """Text for an attribute or an element, of HTML or XML."""
+    return html.escape(_UNPRINTABLE.sub(" ", text))

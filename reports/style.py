@@ -27,7 +27,7 @@ CATEGORY_COLOURS = {
     "cached": "#009e73",
     "free": FREE,
 }
-ON_DARK = ("token_states", "internal", "cached")
+ON_DARK = ("token_states",)
 """Categories whose colour takes white text; the others take black."""
 MEASURE = "#56b4e9"
 """For what is no category: requests, times."""
@@ -76,8 +76,10 @@ def row_titles(axes: Axes, titles: list[str], *, above: float = 0.36) -> None:
         )
 
 
-def legend(figure: Figure, handles: list[object], *, columns: int = 3) -> None:
-    """One frameless legend below the axes."""
+def legend(
+    figure: Figure, handles: list[object], *, columns: int = 3, handle_length: float = 1.2
+) -> None:
+    """One frameless legend below the axes; dashed lines need long handles to be told apart."""
     figure.legend(
         handles=handles,
         loc="outside lower left",
@@ -85,6 +87,6 @@ def legend(figure: Figure, handles: list[object], *, columns: int = 3) -> None:
         frameon=False,
         fontsize=FONT_PT - 0.5,
         labelcolor=INK,
-        handlelength=1.2,
+        handlelength=handle_length,
         columnspacing=1.2,
     )

@@ -1,4 +1,4 @@
-"""A plan on disk: ``report.html``, ``plan.json`` and a PNG of every figure; whole or not at all."""
+"""A plan on disk: ``report.html``, ``plan.json``, each figure as PNG and SVG; whole or not."""
 
 from __future__ import annotations
 
@@ -6,21 +6,30 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..sim.files import json_bytes
+from ..sim.folder import write_folder
 from ..sim.plan import Plan
-from ..sim.store import json_bytes, write_files
 from .figures import plan_pictures
+from .interval import interval_lines
 from .page import plan_page
-from .render import png
+from .render import png, svg_file
 from .style import fresh
 
+KIND = "plan"
 
-def write_plan(plan: Plan, directory: str | Path) -> list[Path]:
+
+def write_plan(plan: Plan, directory: str | Path, *, force: bool = False) -> list[Path]:
     """Build everything, then write it; returns the paths, ``report.html`` first.
 
+    Args:
+        plan: what to show.
+        directory: made where missing.
+        force: write beside files that are not kvsim's.
+
     Raises:
-        ValueError: the folder cannot be written to.
+        ValueError: the folder cannot be written to, or holds files that kvsim did not write.
     """
-    return write_files(directory, plan_files(plan))
+    return write_folder(directory, KIND, plan_files(plan), force=force)
 
 
 def plan_files(plan: Plan) -> dict[str, bytes]:
@@ -28,9 +37,10 @@ def plan_files(plan: Plan) -> dict[str, bytes]:
     with fresh():
         pictures = plan_pictures(plan)
         return {
-            "report.html": plan_page(plan, pictures).encode(),
+            "report.html": plan_page(plan, pictures, interval_lines(plan)).encode(),
             "plan.json": json_bytes(finite(plan.to_json())),
             **{f"{picture.name}.png": png(picture) for picture in pictures},
+            **{f"{picture.name}.svg": svg_file(picture) for picture in pictures},
         }
 
 

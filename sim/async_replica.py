@@ -10,6 +10,7 @@ prefix cache learns an output token one step later.
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from typing import Any, NamedTuple
 
 from simpy import Event
@@ -43,6 +44,7 @@ class AsyncReplica(Replica):
     """A :class:`Replica` whose schedule runs one batch ahead of the device."""
 
     _ready: _Ready | None = None
+    _step_is_held = True
 
     def _serve(self) -> Generator[Event, Any, None]:
         while not self._stuck:
@@ -92,6 +94,8 @@ class AsyncReplica(Replica):
         num_waiting = len(scheduler.waiting)
         moment = Moment(len(batch.requests), num_waiting, scheduler.blocked, slots, usage)
         if not empty:
+            if self._watch is not None:
+                self._watch(start, partial(self._tokens_of, following.step.held_back, True))
             self._in_step = True
             yield StepEnd(self.env, duration)
             self._in_step = False

@@ -9,6 +9,7 @@ ages are mixed) until the queue is empty.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,8 @@ class Backlog:
     """Share of the window in which every seat was taken."""
     saturated: bool
     """False: the queue was empty before one turnover, the figures are over the whole run."""
+    most_held_slots: int
+    """Upper bound of the slots that requests held at once, over the whole run."""
 
 
 def measure(result: Result, *, seats: int) -> Backlog:
@@ -72,7 +75,20 @@ def measure(result: Result, *, seats: int) -> Backlog:
         memory_bound=float(segments["blocked"] @ weight) / length_s,
         seat_bound=float((segments["num_running"] >= seats) @ weight) / length_s,
         saturated=saturated,
+        most_held_slots=most_held_slots(result),
     )
+
+
+def most_held_slots(result: Result) -> int:
+    """At most so many slots were granted at once, but for the last block of each running request.
+
+    A segment's mean is no less than what was held as it began, and each of its steps fills at most
+    one more slot for each running request.
+    """
+    segments = result.segments
+    held = segments["token_states"] + segments["reserved"] + segments["internal"]
+    grown = segments["num_running"] * segments["num_steps"]
+    return ceil(float((held + grown).max(initial=0.0)))
 
 
 def window(result: Result) -> tuple[float, float, bool]:

@@ -4,7 +4,8 @@ A case is a step log (JSON lines: a header with the engine's configuration, a li
 summary) and the trace that its header names; ``tests/golden/README.md`` has the format. Compared
 are, for every step: time and duration in nanoseconds, tokens per request in scheduling order with
 what was computed before, blocks taken (with their ids) and refused, free blocks, queue lengths,
-preempted and finished requests.
+preempted and finished requests. A run whose summary has the status ``cut`` was recorded up to its
+last line: it is compared so far, and requests unfinished by then have the output they may reach.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import gzip
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration.affine import AffineCost
-from ..calibration.kv_groups import KVGroup
 from ..calibration.step_cost import NS_PER_S
 from .allocators import Usage
 from .deployment import Deployment
-from .recorded_tokens import FIRST_OUTPUT_ID, OUTPUT_IDS_APART, longest_common, prompt_ranges
+from .recorded_groups import is_known, kv_groups, kv_spec
+from .recorded_tokens import FIRST_OUTPUT_ID, OUTPUT_IDS_APART, longest_common, recorded_prompts
 from .replica import StepRecord
 from .result import Result
 from .schedulers.base import Event
@@ -37,9 +39,6 @@ _COMPARED = (
     *("t", "start", "dt", "run", "wait", "ntok", "ctx", "free"),
     *("sched", "ev", "pre", "hit", "evict", "fin", "free_end"),
 )
-
-
-KV_SPECS = ("full", "swa", "hybrid", "local", "hybrid_local")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +79,7 @@ class Case:
     @property
     def supported(self) -> bool:
         """Whether kvsim simulates all that the header switches on."""
-        return self.header["kv_spec"].partition(":")[0] in KV_SPECS
+        return is_known(self.header["kv_spec"])
 
     @property
     def deployment(self) -> Deployment:
@@ -100,7 +99,7 @@ class Case:
             scheduler_reserve_full_isl=header["reserve_full_isl"],
             enable_prefix_caching=header["prefix_caching"],
             async_scheduling=header["async_scheduling"],
-            kv_groups=_kv_groups(header["kv_spec"], header["block_size"]),
+            kv_groups=kv_groups(header["kv_spec"], header["block_size"]),
             on_impossible="stall",
         )
 
@@ -191,6 +190,8 @@ def load_case(path: Path, trace_directory: Path | None = None) -> Case:
     """
     lines = _read_log(path)
     header = lines[0]["header"]
+    if "kv_groups" in header:
+        header["kv_spec"] = kv_spec(header["kv_groups"])
     data = _unpacked(_find_trace(path, header["trace"], trace_directory))
     if hashlib.sha256(data).hexdigest() != header["trace_sha256"]:
         raise ValueError(f"trace(={header['trace']!r}) is not the one that {path.name} recorded.")
@@ -218,7 +219,8 @@ def replay(case: Case, *, exact_steps: bool = False, check: bool = False) -> Res
 
 def first_difference(case: Case) -> Difference | None:
     """Replay a case step by step; the first difference, or None where every line matches."""
-    simulated = _Log(case).lines
+    cut = case.summary.get("status") == "cut"
+    simulated = _simulated_lines(case, most=len(case.steps) if cut else None)
     for number, (theirs, ours) in enumerate(zip(case.steps, simulated, strict=False)):
         for key in _COMPARED:
             if _differ(theirs, ours, key):
@@ -257,15 +259,34 @@ def per_request_differences(case: Case, result: Result) -> list[str]:
     return differences
 
 
+class _EnoughError(Exception):
+    """The lines that were recorded are there."""
+
+
+def _simulated_lines(case: Case, *, most: int | None) -> list[Line]:
+    """The lines of the replay, the first ``most`` of them unless it is None."""
+    log = _Log(case, most)
+    if most != 0:
+        with suppress(_EnoughError):
+            log.replay()
+    return log.lines
+
+
 class _Log:
     """Replays a case and writes the lines that the recorder of the real engine wrote."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, most: int | None) -> None:
         self.lines: list[Line] = []
+        self._case = case
+        self._most = most
         self._ids = case.trace.ids
         self._block_slots = int(case.header["block_size"])
         self._usable = int(case.header["num_blocks"]) - 1
         self._evicted = 0
+
+    def replay(self) -> None:
+        """Simulate the case; raises _EnoughError once there are enough lines."""
+        case = self._case
         simulate(
             case.trace,
             deployment=case.deployment,
@@ -301,6 +322,8 @@ class _Log:
                 "free_end": self._free_blocks(record.usage_after),
             }
         )
+        if len(self.lines) == self._most:
+            raise _EnoughError
 
     def _free_blocks(self, usage: Usage) -> int:
         return self._usable - usage.held // self._block_slots
@@ -311,21 +334,6 @@ class _Log:
             blocks = list(event.blocks)
             return ["a", identifier, event.tokens, event.hit_tokens, len(blocks), blocks]
         return ["f", identifier, event.tokens] if event.kind == "f" else ["p", identifier]
-
-
-def _kv_groups(kv_spec: str, block_size: int) -> tuple[KVGroup, ...]:
-    """``full``; ``swa:W`` a window; ``hybrid:F,S,W``: F full groups, then S windows of W tokens.
-
-    ``local:C`` and ``hybrid_local:F,S,C`` are the same with chunked-local attention.
-    """
-    kind, _, rest = kv_spec.partition(":")
-    if kind == "full":
-        return ()
-    numbers = [int(number) for number in rest.split(",")]
-    num_full, num_others, span = numbers if kind.startswith("hybrid") else (0, 1, numbers[0])
-    full = KVGroup(kind="full", num_layers=1, block_size=block_size, page_bytes=1)
-    other = "chunked_local" if kind.endswith("local") else "sliding_window"
-    return (full,) * num_full + (replace(full, kind=other, window_tokens=span),) * num_others
 
 
 def _read_log(path: Path) -> list[Line]:
@@ -378,7 +386,7 @@ def _nanoseconds(result: Result, name: str) -> list[int]:
 
 
 def read_case_trace(rows: Sequence[Line]) -> CaseTrace:
-    prompts = [prompt_ranges(row, number) for number, row in enumerate(rows)]
+    prompts = recorded_prompts(rows)
     outputs = [int(row["output_tokens"]) for row in rows]
     prefix_row, prefix_tokens = longest_common(
         [
@@ -393,6 +401,12 @@ def read_case_trace(rows: Sequence[Line]) -> CaseTrace:
         prompt_tokens=np.array([sum(n for _, n in prompt) for prompt in prompts], dtype=np.int64),
         output_tokens=np.array(outputs, dtype=np.int64),
         priority=np.array([row.get("priority", 0) for row in rows], dtype=np.int64),
+        cancel_s=_cancel_s(rows),
         prefix_row=prefix_row,
         prefix_tokens=prefix_tokens,
     )
+
+
+def _cancel_s(rows: Sequence[Line]) -> NDArray[np.float64] | None:
+    cancel_s = np.array([row.get("cancel_s", np.nan) for row in rows], dtype=np.float64)
+    return None if np.isnan(cancel_s).all() else cancel_s

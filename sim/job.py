@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..traces import Trace
+from .map_recorder import MapRecorder
 from .provenance import digests, settings, sources
 from .result import Result
 from .server import Server
@@ -23,6 +24,7 @@ def simulate_server(
     concurrency: int | None = None,
     exact_steps: bool = False,
     report: Report | None = None,
+    memory_map: MapRecorder | None = None,
 ) -> tuple[Result, Summary]:
     """Replay a trace through a server.
 
@@ -33,6 +35,7 @@ def simulate_server(
         concurrency: clients of a closed loop.
         exact_steps: one engine step at a time.
         report: told about progress.
+        memory_map: looks at the pool now and then.
 
     Raises:
         ValueError: no requests, or no arrival times.
@@ -48,6 +51,7 @@ def simulate_server(
         concurrency=concurrency,
         exact_steps=exact_steps,
         progress=None if report is None else lambda done: report(name, done, total),
+        memory_map=memory_map,
     )
     if report is not None:
         report(name, total, total)

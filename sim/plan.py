@@ -15,26 +15,34 @@ from ..calibration.gpus import GPUSpec
 from ..calibration.memory import MemoryBudget
 from ..calibration.models import ModelSpec
 from ..traces import Trace
+from ..traces.cache_curve import CacheCurve, cache_curve
 from ..traces.intake import Taken, with_poisson
-from ..traces.repeat import repeated
-from .backlog import Backlog, measure
+from .backlog import Backlog
+from .block_sizes import BlockSizes, block_sizes
 from .ignored import ignored
 from .job import Report, simulate_server
+from .map_recorder import MapRecorder
+from .memory_map import MemoryMap
 from .result import Result
+from .saturated import saturate
+from .sensitivity import Sensitivity, sensitivity
 from .servable import rejections, servable_rows
 from .serve_command import serve_command
 from .server import Server
 from .summary import Summary, plain
 
+SCHEMA = "kvsim-plan/1"
 BASELINES: tuple[tuple[str, str], ...] = (("max", "buddy"), ("pow2", "buddy"), ("oracle", "buddy"))
 """Contiguous (reservation, placement): Orca's three in the PagedAttention paper."""
 DEFAULT_LOAD = 0.8
 """Share of the backlogged request rate of the paged server, where no trace is given."""
-_MIN_BACKLOG, _MAX_BACKLOG = 2_000, 40_000
 _NO_LIMIT = 1 << 30
+_MAPPED_PIECES = 8
+"""Pieces of ``max_model_len`` that the memory map shows: few enough to be told apart."""
+_MAPPED_REQUESTS = (0.5, 0.7)
+"""The map begins and ends when these shares of the backlog are done: the pool is in its stride."""
 _MEMORY_ALONE = 0.95
 """Share of the time in which memory must have been what was waited for."""
-_TURNOVERS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +56,8 @@ class Candidate:
     """With the flags as given; None where the allocator can hold no request of the trace."""
     memory_backlog: Backlog | None
     """With ``max_num_seqs`` and ``max_num_batched_tokens`` lifted: what memory alone allows."""
+    memory_map: MemoryMap | None = None
+    """The first part of the pool in that run; None where nothing has an address."""
 
     @property
     def title(self) -> str:
@@ -112,6 +122,12 @@ class Plan:
     baselines: tuple[Candidate, ...]
     assumptions: tuple[str, ...]
     notes: tuple[str, ...]
+    sensitivity: Sensitivity | None = None
+    """The answer as an interval; None where nothing was served."""
+    block_sizes: BlockSizes | None = None
+    """None where layers keep different tokens."""
+    cache_curve: CacheCurve | None = None
+    """None where the trace has no prefix ids."""
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -131,6 +147,7 @@ class Plan:
     def to_json(self) -> dict[str, object]:
         """Everything but the columns."""
         return {
+            "schema": SCHEMA,
             "model": self.model.name,
             "gpu": self.gpu.name,
             "trace": {
@@ -150,6 +167,8 @@ class Plan:
             "memory": self.budget.to_json(),
             "candidates": [_candidate_json(candidate) for candidate in self.candidates],
             "advantages": [plain(asdict(advantage)) for advantage in self.advantages],
+            "sensitivity": None if self.sensitivity is None else self.sensitivity.to_json(),
+            "block_sizes": None if self.block_sizes is None else self.block_sizes.to_json(),
             "assumptions": list(self.assumptions),
             "notes": list(self.notes),
         }
@@ -194,6 +213,9 @@ def make_plan(
         baselines=tuple(others),
         assumptions=_assumptions(server),
         notes=(*server.notes, *trace.notes, *left_out, *_caveats(chosen, *others)),
+        sensitivity=_sensitivity(chosen, trace, concurrency, report),
+        block_sizes=_block_sizes(chosen, trace),
+        cache_curve=None if trace.hash_ids is None else cache_curve(trace),
     )
 
 
@@ -203,7 +225,8 @@ def with_default_arrivals(
     """Poisson arrivals at 0.8 of what the paged server finishes under backlog."""
     paged = server.with_flags(allocator="paged")
     _check_servable(paged, taken.trace)
-    backlogged = _backlog(paged, taken.trace, "finding the backlogged rate", report).requests_per_s
+    _, backlog = saturate(paged, taken.trace, title="finding the backlogged rate", report=report)
+    backlogged = backlog.requests_per_s
     why = f"{DEFAULT_LOAD:g} of the {backlogged:.4g}/s that the paged server finishes under backlog"
     return with_poisson(taken, rate_per_s=DEFAULT_LOAD * backlogged, seed=seed, why=why)
 
@@ -227,35 +250,57 @@ def _candidate(
         return Candidate(
             server=server, summary=summary, result=result, backlog=None, memory_backlog=None
         )
-    backlog = memory_backlog = _backlog(server, trace, f"{title}: backlog", report)
+    backlog, seen = _backlog(server, trace, f"{title}: backlog", report)
+    memory_backlog = backlog
     if backlog.memory_bound < _MEMORY_ALONE:
         lifted = server.with_flags(
             max_num_seqs=_NO_LIMIT, max_num_active_seqs=None, max_num_batched_tokens=_NO_LIMIT
         )
-        alone = _backlog(lifted, trace, f"{title}: backlog, memory alone", report)
+        alone, seen_alone = _backlog(lifted, trace, f"{title}: backlog, memory alone", report)
         if alone.mean_running > backlog.mean_running:  # else the limits cost nothing
-            memory_backlog = alone
+            memory_backlog, seen = alone, seen_alone
     return Candidate(
         server=server,
         summary=summary,
         result=result,
         backlog=backlog,
         memory_backlog=memory_backlog,
+        memory_map=seen,
     )
 
 
-def _backlog(server: Server, trace: Trace, title: str, report: Report | None) -> Backlog:
-    wanted = min(max(_TURNOVERS * _most_at_once(server, trace), _MIN_BACKLOG), _MAX_BACKLOG)
-    rows = servable_rows(trace, server.deployment, server.num_gpu_blocks)
-    queue = repeated(trace, rows, wanted)
-    result, _ = simulate_server(server, trace=queue, title=title, report=report)
-    return measure(result, seats=server.deployment.limits.seats)
+def _backlog(
+    server: Server, trace: Trace, title: str, report: Report | None
+) -> tuple[Backlog, MemoryMap | None]:
+    """A backlog run and what its pool looked like."""
+    tokens = server.num_gpu_blocks * server.deployment.block_size
+    share = _MAPPED_PIECES * server.deployment.max_model_len / tokens
+    begin, end = _MAPPED_REQUESTS
+    recorder = MapRecorder(view_share=min(1.0, share), begin=begin, end=end)
+    _, backlog = saturate(server, trace, title=title, memory_map=recorder, report=report)
+    return backlog, recorder.memory_map()
 
 
-def _most_at_once(server: Server, trace: Trace) -> int:
-    """A guess of how many requests of the trace the pool holds: half-done ones, on average."""
-    tokens = trace.prompt_tokens.mean() + trace.output_tokens.mean() / 2
-    return int(server.num_gpu_blocks * server.deployment.block_size / tokens) + 1
+def _sensitivity(
+    chosen: Candidate, trace: Trace, concurrency: int | None, report: Report | None
+) -> Sensitivity | None:
+    if chosen.backlog is None:
+        return None
+    return sensitivity(
+        chosen.server,
+        trace,
+        result=chosen.result,
+        summary=chosen.summary,
+        backlog=chosen.backlog,
+        concurrency=concurrency,
+        report=report,
+    )
+
+
+def _block_sizes(chosen: Candidate, trace: Trace) -> BlockSizes | None:
+    if chosen.backlog is None:
+        return None
+    return block_sizes(chosen.server, trace, backlog=chosen.backlog)
 
 
 def _advantage(chosen: Candidate, baseline: Candidate) -> Advantage:

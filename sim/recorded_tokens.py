@@ -3,7 +3,9 @@
 The trace of a step log says which tokens are equal (``tests/golden/README.md``): by token ids, by
 ranges of them, by hash ids of whole blocks, or by a length alone (then nothing is shared). The
 outputs of request ``i`` are the ids ``2^61 + i * 2^22 + position``, so that a later prompt may
-repeat them.
+repeat them. Rows with ``output_hash_ids`` name the full blocks only, those of the prompt and those
+that the output completed: equal ids are equal blocks, and what is in no full block is shared with
+nobody.
 """
 
 from __future__ import annotations
@@ -34,6 +36,36 @@ def prompt_ranges(row: dict[str, Any], number: int) -> list[Range]:
         blocks = [(int(identifier) * size, size) for identifier in row["hash_ids"]]
         return _cut(blocks, int(row.get("prompt_tokens", len(blocks) * size)))
     return [(_FIRST_UNIQUE_ID + number * OUTPUT_IDS_APART, int(row["prompt_tokens"]))]
+
+
+def recorded_prompts(rows: Sequence[dict[str, Any]]) -> list[list[Range]]:
+    """The prompts of a recorded trace, in its order."""
+    known: dict[int, list[Range]] = {}
+    return [
+        _linked(row, number, known) if "output_hash_ids" in row else prompt_ranges(row, number)
+        for number, row in enumerate(rows)
+    ]
+
+
+def _linked(row: dict[str, Any], number: int, known: dict[int, list[Range]]) -> list[Range]:
+    """A prompt of full blocks that rows before it may have; ``known`` learns those of this row."""
+    prompt, size = int(row["prompt_tokens"]), int(row["block_size"])
+    ranges: list[Range] = []
+    for index, identifier in enumerate([*row["hash_ids"], *row["output_hash_ids"]]):
+        own = _own_ranges(number, prompt, index * size, (index + 1) * size)
+        block = known.setdefault(identifier, own)
+        if (index + 1) * size <= prompt:
+            ranges += block
+    rest = sum(count for _, count in ranges)
+    return _joined([*ranges, *_own_ranges(number, prompt, rest, prompt)])
+
+
+def _own_ranges(number: int, prompt: int, first: int, last: int) -> list[Range]:
+    """Tokens ``first`` to ``last`` of a request as if nobody shared them."""
+    inside = (_FIRST_UNIQUE_ID + number * OUTPUT_IDS_APART + first, min(last, prompt) - first)
+    skipped = max(first - prompt, 0)
+    outside = (FIRST_OUTPUT_ID + number * OUTPUT_IDS_APART + skipped, last - max(first, prompt))
+    return [part for part in (inside, outside) if part[1] > 0]
 
 
 def longest_common(

@@ -12,6 +12,7 @@ sums.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -52,13 +53,21 @@ class Segment(NamedTuple):
     shared_slot_ns: float
 
 
+OPENING = ("segment", "tokens", "held", "internal", "cached")
+"""What the pool's slots hold as a run of several steps begins; the segment's place."""
+
+
 class Recorder:
     """Collects the segments of one replica."""
 
     def __init__(self) -> None:
         self.segments: list[Segment] = []
+        self.openings = array("d")
+        """Flat rows of :data:`OPENING`."""
         self.gaps_ns: list[float] = []
         """Inter-token times across a preemption or a step that left the request out."""
+        self.gap_ends_ns: list[float] = []
+        """When they ended."""
         self.num_steps = 0
 
     def record_step(
@@ -110,6 +119,7 @@ class Recorder:
         first, slope = line.first_ns, line.slope_ns
         span = line.span_ns(num_steps)
         usage = moment.usage
+        self.openings.extend(_opening(len(self.segments), moment, growths))
         held, internal = usage.held * span, usage.internal * span
         cached, shared, tokens = usage.cached * span, usage.shared * span, moment.tokens * span
         for growth in growths:
@@ -141,3 +151,19 @@ class Recorder:
                 shared,
             )
         )
+
+
+def _opening(
+    segment: int, moment: Moment, growths: Sequence[Growth]
+) -> tuple[int, int, int, int, int]:
+    """The moment, with what the first step itself takes."""
+    tokens, usage = moment.tokens, moment.usage
+    held, internal, cached = usage.held, usage.internal, usage.cached
+    for growth in growths:
+        if growth.offset:
+            break  # they come in order of their steps
+        held += growth.slots
+        internal += growth.internal
+        cached -= growth.evicted
+        tokens -= growth.dead + growth.shared
+    return segment, tokens, held, internal, cached

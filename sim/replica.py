@@ -10,13 +10,14 @@ very nanosecond in which a step ends may fall on either side of it).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from simpy import Environment, Event, Interrupt
 
 from ..calibration.step_cost import Batch, Line, StepCost
-from .allocators import Allocator, Growth, Usage
+from .allocators import Allocator, Growth, TokensOf, Usage
 from .batch import RunningBatch
 from .clock import StepEnd
 from .recorder import Moment, Recorder
@@ -41,6 +42,8 @@ class StepRecord(NamedTuple):
 
 
 StepLog = Callable[[StepRecord], None]
+Watch = Callable[[float, TokensOf], None]
+"""Told since when (ns) the pool is as it is now, and what is in it."""
 
 
 class Replica:
@@ -57,7 +60,11 @@ class Replica:
         exact_steps: never advance more than one step at a time.
         check: verify the allocator's ledger at every event.
         log_step: called with a record of each single step.
+        watch: shown the pool whenever a step or a run of steps begins, and after a pause.
     """
+
+    _step_is_held = False
+    """Whether a run begins with the memory of its first step granted."""
 
     def __init__(
         self,
@@ -72,6 +79,7 @@ class Replica:
         exact_steps: bool = False,
         check: bool = False,
         log_step: StepLog | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.env = env
         self.allocator = allocator
@@ -84,6 +92,7 @@ class Replica:
         self._exact = exact_steps
         self._check = check
         self._log_step = log_step
+        self._watch = watch
         self._idle: Event | None = None
         self._in_step = False
         self._in_run = False
@@ -138,6 +147,8 @@ class Replica:
         )
         steps = min(steps, line.num_steps)
         moment = self._moment()
+        if self._watch is not None:
+            self._watch(start, partial(self._tokens_of, (), self._step_is_held))
         self._in_step = self._in_run = True
         try:
             yield StepEnd(env, line.span_ns(steps))
@@ -185,6 +196,8 @@ class Replica:
                 yield self._sleep()  # nothing runs and the head of the queue does not fit
             return
         duration = self.cost.step_ns(shape)
+        if self._watch is not None:
+            self._watch(start, partial(self._tokens_of, step.held_back, True))
         self._in_step = True
         yield StepEnd(env, duration)
         self._in_step = False
@@ -219,6 +232,16 @@ class Replica:
             self._slots(tokens + scheduler.held_tokens - left_out, usage),
             usage,
         )
+
+    def _tokens_of(
+        self, held_back: Sequence[Request], with_step: bool, requests: Sequence[Request]
+    ) -> list[int]:
+        """Tokens whose KV is there, of who decodes with or without the one of the coming step."""
+        last = self.batch.step - 1 + with_step
+        tokens = [one.base + last if one.decoding else one.computed for one in requests]
+        if held_back:
+            return [n - (one in held_back) for n, one in zip(tokens, requests, strict=True)]
+        return tokens
 
     def _slots(self, tokens: int, usage: Usage) -> int:
         """Slots that so many tokens of the running requests fill."""
@@ -261,6 +284,8 @@ class Replica:
         """Nothing waits or runs; what is cached stays."""
         start, cached = self.env.now, self.allocator.usage(blocked=False).cached
         yield self._sleep()
+        if self._watch is not None and self.env.now > start:
+            self._watch(start, partial(self._tokens_of, (), False))
         if cached and self.env.now > start:
             self.recorder.record_idle(start, self.env.now - start, cached)
 
@@ -312,11 +337,14 @@ class Replica:
         request.known += 1
         if request.known == request.prompt_tokens + 1:
             request.first_token_ns = now_ns
+        if request.num_preemptions:
+            request.pauses_ns[-1] = now_ns
         if request.silent_since_ns >= 0:
             self._end_pause(request, now_ns)
 
     def _end_pause(self, request: Request, now_ns: float) -> None:
         self.recorder.gaps_ns.append(now_ns - request.silent_since_ns)
+        self.recorder.gap_ends_ns.append(now_ns)
         request.silent_since_ns = -1.0
 
     def _leave(self, leaving: list[Request]) -> list[Request]:

@@ -37,6 +37,7 @@ class Request:
         "lost_tokens",
         "num_preemptions",
         "path",
+        "pauses_ns",
         "priority",
         "prompt_tokens",
         "queued_ns",
@@ -113,6 +114,8 @@ class Request:
         self.silent_since_ns = -1.0
         """Time of the last token before a pause (preempted or left out); -1 = no pause."""
         self.num_preemptions = 0
+        self.pauses_ns: list[float] = []
+        """Of each preemption three times: preempted, admitted again, decoding again."""
         self.lost_tokens = 0
         """Computed tokens at the last preemption."""
         self.wasted_tokens = 0

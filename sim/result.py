@@ -11,13 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration.step_cost import NS_PER_S
-from .recorder import Recorder, Segment
+from .phases import phase_columns
+from .recorder import OPENING, Recorder, Segment
 from .request import Request
 
 Columns = Mapping[str, NDArray[Any]]
+Floats = NDArray[np.float64]
 
 FINISHED, REJECTED, UNFINISHED = "finished", "rejected", "unfinished"
 CANCELLED = "cancelled"
+CATEGORIES = ("token_states", "reserved", "internal", "external", "cached", "free")
+"""What a slot of the pool may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,12 +41,23 @@ class Result:
     memory), and the mean slots of each kind over it: ``token_states``, ``reserved``, ``internal``,
     ``external``, ``cached`` (nobody's, but still of use to a later request), ``free``; beside them
     ``saved``, the slots that sharing saves. A row of no steps is a pause in which KV stays cached.
+
+    ``openings`` has a row per run of more than one step: its ``segment``, and the slots that held
+    KV (``tokens``), were granted (``held``), of these never filled (``internal``) and ``cached`` as
+    it began.
+
+    ``pauses`` has a row per preemption, in order of ``index``: ``preempted_s``, ``admitted_s``
+    (again) and ``resumed_s``, when the first token after it arrives (NaN where it did not happen).
     """
 
     requests: Columns
     segments: Columns
+    openings: Columns
+    pauses: Columns
     gaps_s: NDArray[np.float64]
     """Inter-token times across preemptions and steps that left a request out."""
+    gap_ends_s: NDArray[np.float64]
+    """When they ended."""
     pool_slots: int
     """Tokens that the KV pool holds."""
     num_steps: int
@@ -55,6 +70,24 @@ class Result:
         """Per request: finished, rejected, cancelled or unfinished."""
         return np.asarray(self.requests["status"], dtype=np.str_)
 
+    @property
+    def starts(self) -> Columns:
+        """The slots of each kind as each segment begins; nothing changes within a single step."""
+        starts = {name: self.segments[name].copy() for name in CATEGORIES}
+        at = self.openings["segment"].astype(np.int64)
+        tokens, held, internal, cached = (self.openings[name] for name in OPENING[1:])
+        external = self.segments["external"][at]
+        opened = _categories(tokens, held, internal, external, cached, self.pool_slots)
+        for name, column in opened.items():
+            starts[name][at] = column
+        return starts
+
+    @property
+    def phases(self) -> Columns:
+        """What each request went through: ``index``, ``phase``, ``start_s``, ``end_s``."""
+        arrived = self.status != REJECTED
+        return phase_columns({name: c[arrived] for name, c in self.requests.items()}, self.pauses)
+
 
 def collect(
     requests: Sequence[Request],
@@ -65,10 +98,14 @@ def collect(
     num_length_capped: int,
 ) -> Result:
     """Turn the mutable state of a finished simulation into a :class:`Result`."""
+    openings = np.array(recorder.openings).reshape(-1, len(OPENING)).T
     return Result(
         requests=_request_columns(requests),
         segments=_segment_columns(recorder.segments, pool_slots),
+        openings=dict(zip(OPENING, openings, strict=True)),
+        pauses=_pause_columns(requests),
         gaps_s=np.array(recorder.gaps_ns, dtype=np.float64) / NS_PER_S,
+        gap_ends_s=np.array(recorder.gap_ends_ns, dtype=np.float64) / NS_PER_S,
         pool_slots=pool_slots,
         num_steps=recorder.num_steps,
         peak_waiting=peak_waiting,
@@ -127,11 +164,29 @@ def _segment_columns(segments: Sequence[Segment], pool_slots: int) -> Columns:
             for name in ("num_steps", "num_decodes", "num_running", "num_waiting")
         },
         "blocked": raw["blocked"].astype(np.bool_),
-        "token_states": tokens,
-        "reserved": np.maximum(held - internal - tokens, 0.0),
-        "internal": internal,
-        "external": external,
-        "cached": cached,
-        "free": np.maximum(pool_slots - held - external - cached, 0.0),
+        **_categories(tokens, held, internal, external, cached, pool_slots),
         "saved": shared,
+    }
+
+
+def _categories(
+    tokens: Floats, held: Floats, internal: Floats, external: Floats, cached: Floats, pool: int
+) -> dict[str, Floats]:
+    """The pool's slots by kind, in the order of :data:`CATEGORIES`."""
+    reserved = np.maximum(held - internal - tokens, 0.0)
+    free = np.maximum(pool - held - external - cached, 0.0)
+    columns = (tokens, reserved, internal, external, cached, free)
+    return dict(zip(CATEGORIES, columns, strict=True))
+
+
+def _pause_columns(requests: Sequence[Request]) -> Columns:
+    paused = [request for request in requests if request.pauses_ns]
+    times_ns = np.array([time for r in paused for time in r.pauses_ns], dtype=np.float64)
+    preempted, admitted, resumed = (times_ns / NS_PER_S).reshape(-1, 3).T
+    index = np.repeat([r.index for r in paused], [len(r.pauses_ns) // 3 for r in paused])
+    return {
+        "index": index.astype(np.int64),
+        "preempted_s": preempted,
+        "admitted_s": admitted,
+        "resumed_s": resumed,
     }

@@ -16,13 +16,14 @@ import numpy as np
 from simpy import Environment, Event
 
 from ..calibration.step_cost import NS_PER_S, StepCost
-from .allocators import Allocator
+from .allocators import Allocator, TokensOf
 from .async_replica import AsyncReplica
 from .batch import RunningBatch
 from .clock import Arrival
 from .content import content_paths
 from .deployment import Deployment
 from .engine import hash_block_size, make_allocator, make_scheduler
+from .map_recorder import MapRecorder
 from .recorder import Recorder
 from .replica import Replica, StepLog
 from .request import Request
@@ -47,6 +48,7 @@ def simulate(
     tie_rank: Sequence[int] | None = None,
     log_step: StepLog | None = None,
     progress: Progress | None = None,
+    memory_map: MapRecorder | None = None,
 ) -> Result:
     """Replay a trace through one server.
 
@@ -64,6 +66,7 @@ def simulate(
         tie_rank: order among requests of one priority and arrival time; by default the trace's.
         log_step: called after each step; implies ``exact_steps``.
         progress: told how many requests are done.
+        memory_map: looks at the pool now and then, and changes nothing.
 
     Raises:
         ValueError: no requests, no arrival times, concurrency below 1, no block for a request.
@@ -86,6 +89,7 @@ def simulate(
         check=check,
         log_step=log_step,
         progress=progress,
+        memory_map=memory_map,
     )
     return run.closed_loop(concurrency) if concurrency is not None else run.open_loop()
 
@@ -116,6 +120,7 @@ class _Run:
         check: bool,
         log_step: StepLog | None,
         progress: Progress | None,
+        memory_map: MapRecorder | None,
     ) -> None:
         self.env = Environment()
         self.deployment = deployment
@@ -147,7 +152,9 @@ class _Run:
             exact_steps=exact_steps,
             check=check,
             log_step=log_step,
+            watch=None if memory_map is None else self._watch,
         )
+        self._memory_map = memory_map
         self.peak_waiting = 0
         self._num_done = 0
         self._progress = progress
@@ -166,6 +173,7 @@ class _Run:
             for row in range(len(self.requests)):
                 self._await_turn(row)
         order = np.flatnonzero(~np.isnan(times_ns))
+        self._start_map(float(np.ptp(times_ns[order])) if len(order) else 0.0)
         self.env.process(self._feed(order.tolist(), times_ns[order].tolist()))
         return self._finish()
 
@@ -177,6 +185,7 @@ class _Run:
             request for request in self.requests if self._session[request.index] == request.index
         ]
         queue = iter(roots)
+        self._start_map(0.0)
         for _ in range(min(concurrency, len(roots))):
             self.env.process(self._client(queue))
         return self._finish()
@@ -193,9 +202,21 @@ class _Run:
         self._session.append(root)
         self._turns_left[root] = self._turns_left.get(root, 0) + 1
 
+    def _start_map(self, span_ns: float) -> None:
+        if self._memory_map is not None:
+            num_requests = len(self.requests)
+            self._memory_map.start(self.allocator, num_requests=num_requests, span_ns=span_ns)
+
+    def _watch(self, since_ns: float, tokens_of: TokensOf) -> None:
+        assert self._memory_map is not None, "who looks is known"
+        blocked, now_ns = self.scheduler.blocked, self.env.now
+        self._memory_map.look(since_ns, now_ns, self._num_done, tokens_of, blocked=blocked)
+
     def _finish(self) -> Result:
         with _rare_garbage_collection():
             self.env.run()
+        if self._memory_map is not None:
+            self._memory_map.finish(self.env.now)
         at_starts = (segment.num_waiting for segment in self.recorder.segments)
         return collect(
             self.requests,

@@ -1,68 +1,43 @@
-"""Results on disk: ``summary.json``, ``requests.parquet``, ``occupancy.parquet``; whole or not."""
+"""A result on disk: a folder with ``summary.json`` and Parquet files of its columns."""
 
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
-from ..traces.write import replace_bytes
+from .files import json_bytes
+from .folder import write_folder
 from .result import Columns, Result
 from .summary import Summary
 
-
-def prepare_directory(directory: str | Path) -> Path:
-    """Make an output folder, or find out that it cannot be, before the work begins.
-
-    Raises:
-        ValueError: the folder cannot be made or written to.
-    """
-    if not str(directory):
-        raise ValueError("out(='') must name a folder.")
-    path = Path(directory)
-    probe = path / ".kvsim-probe"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        replace_bytes(probe, b"")
-        probe.unlink()
-    except OSError as error:
-        raise _unwritable(directory, error) from error
-    return path
+KIND = "result"
+SUMMARY = "summary.json"
+REQUESTS = "requests.parquet"
+OCCUPANCY = "occupancy.parquet"
+PHASES = "phases.parquet"
 
 
-def write_files(directory: str | Path, files: Mapping[str, bytes]) -> list[Path]:
-    """Write files by name, each under a temporary name first.
-
-    Raises:
-        ValueError: the folder cannot be written to.
-    """
-    path = prepare_directory(directory)
-    try:
-        for name, data in files.items():
-            replace_bytes(path / name, data)
-    except OSError as error:
-        raise _unwritable(directory, error) from error
-    return [path / name for name in files]
-
-
-def write_result(result: Result, summary: Summary, directory: str | Path) -> list[Path]:
+def write_result(
+    result: Result, summary: Summary, directory: str | Path, *, force: bool = False
+) -> list[Path]:
     """Write one simulation; returns the paths.
 
+    Args:
+        result: its columns.
+        summary: its scalars.
+        directory: made where missing.
+        force: write beside files that are not kvsim's.
+
     Raises:
-        ValueError: the folder cannot be written to.
+        ValueError: the folder cannot be written to, or holds files that kvsim did not write.
     """
     files = {
-        "summary.json": json_bytes(summary.to_json()),
-        "requests.parquet": parquet_bytes(result.requests),
-        "occupancy.parquet": parquet_bytes(result.segments),
+        SUMMARY: json_bytes(summary.to_json()),
+        REQUESTS: parquet_bytes(result.requests),
+        OCCUPANCY: parquet_bytes(result.segments),
+        PHASES: parquet_bytes(result.phases),
     }
-    return write_files(directory, files)
-
-
-def json_bytes(value: object) -> bytes:
-    """Indented JSON with a final newline; keys keep their order."""
-    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+    return write_folder(directory, KIND, files, force=force)
 
 
 def parquet_bytes(columns: Columns) -> bytes:
@@ -74,7 +49,3 @@ def parquet_bytes(columns: Columns) -> bytes:
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
-
-
-def _unwritable(directory: str | Path, error: OSError) -> ValueError:
-    return ValueError(f"out(={str(directory)!r}) cannot be written: {error.strerror}.")

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .result import CANCELLED, FINISHED, REJECTED, UNFINISHED, Result
+from .result import CATEGORIES as CATEGORIES
 
-CATEGORIES = ("token_states", "reserved", "internal", "external", "cached", "free")
+SCHEMA = "kvsim-result/1"
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 _SIGNIFICANT_DIGITS = 9
 _MOST_STEPS_LISTED = 4_000_000
@@ -92,7 +93,8 @@ class Summary:
 
     def to_json(self) -> dict[str, object]:
         """Plain values in a stable order, floats at nine significant digits, NaN as None."""
-        return {field.name: plain(_dump(getattr(self, field.name))) for field in fields(self)}
+        values = {field.name: plain(_dump(getattr(self, field.name))) for field in fields(self)}
+        return {"schema": SCHEMA, **values}
 
 
 def summarise(

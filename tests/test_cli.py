@@ -17,6 +17,11 @@ COMMANDS = [
     [],
     ["plan"],
     ["simulate"],
+    ["compare"],
+    ["validate"],
+    ["regress"],
+    ["regress", "run"],
+    ["regress", "update"],
     ["memory"],
     ["gpus"],
     ["models"],
@@ -60,15 +65,41 @@ def test_simulate_json_has_the_promised_keys() -> None:
     assert set(summary["digests"]) == {"trace", "deployment", "cost", "budget"}
 
 
-def test_simulate_writes_three_files(tmp_path: Path) -> None:
+def test_simulate_writes_a_result(tmp_path: Path) -> None:
     result = run("simulate", *SMALL, "--out", str(tmp_path / "run"))
     assert result.exit_code == 0, result.output
     assert "TTFT" in result.stdout
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"summary.json", "requests.parquet", "occupancy.parquet"}
+    tables = {f"{name}.parquet" for name in ("requests", "occupancy", "phases")}
+    assert names == {"kvsim.json", "summary.json", *tables}
     requests = pyarrow.parquet.read_table(tmp_path / "run" / "requests.parquet")
     assert requests.num_rows == 60
     assert "first_token_s" in requests.column_names
+
+
+def test_exports_for_other_tools(tmp_path: Path) -> None:
+    timeline, metrics = tmp_path / "new" / "t.json.gz", tmp_path / "m.txt"
+    options = ["--timeline", str(timeline), "--metrics", str(metrics)]
+    result = run("simulate", *SMALL, *options, "--metrics-interval", "5")
+    assert result.exit_code == 0, result.output
+    assert f"Wrote {timeline}" in result.stdout
+    events = json.loads(gzip.decompress(timeline.read_bytes()))["traceEvents"]
+    assert {"prefill", "decode"} <= {event["name"].split()[0] for event in events}
+    text = metrics.read_text()
+    assert text.endswith("# EOF\n")
+    assert 'vllm:num_requests_running{engine="0",model_name="llama-3.1-8b"} ' in text
+    assert " 5.000\n" in text
+
+
+def test_a_folder_with_other_files_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    for command in ("plan", "simulate"):
+        result = run(command, *SMALL, "--out", str(tmp_path))
+        assert result.exit_code == 2
+        assert "holds files that kvsim did not write (notes.txt)" in result.stderr
+        assert result.stderr.count("\n") == 1
+    assert run("simulate", *SMALL, "--out", str(tmp_path), "--force").exit_code == 0
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:

@@ -11,6 +11,10 @@ import pytest
 from kvsim.calibration.profile.forms import __doc__ as forms
 from kvsim.calibration.profile.imported import TABLES
 from kvsim.calibration.profile.values import FAMILIES, PROVENANCES, ROLES, SCHEMA, Profile
+from kvsim.sim.job import simulate_server
+from kvsim.sim.load import load_server
+from kvsim.sim.summary import PoolShare, Quantiles
+from kvsim.traces.intake import Intake, take_in
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
@@ -32,6 +36,17 @@ def test_the_profile_page_has_the_forms_of_the_code() -> None:
         kind, _, form = line.strip().partition("  ")
         if kind in ("decode", "prefill", "mixed", "line"):
             assert f"`{form.strip()}`" in PAGES["profile.md"], kind
+
+
+def test_the_formats_page_names_every_key() -> None:
+    page = PAGES["formats.md"]
+    trace = take_in(Intake(workload="sharegpt", num_requests=5, rate_per_s=1.0)).trace
+    server = load_server(trace, hardware={"gpu": "a100", "model": "llama-3.1-8b"}, flags={})
+    result, summary = simulate_server(server, trace=trace)
+    keys = [*summary.to_json(), *result.requests, *result.segments, *result.phases]
+    keys += [*Quantiles.__slots__, *PoolShare.__slots__, *summary.digests]
+    for name in keys:
+        assert f"`{name}`" in page, name
 
 
 @pytest.mark.parametrize("module", CALLED)

@@ -92,6 +92,12 @@ def off(seen: Mapping[str, tuple[float, ...]], **shape: float) -> tuple[float, b
     return away, beyond
 
 
+def block_sizes_of(fits: tuple[DecodeFit, ...], key: AttentionKey) -> tuple[DecodeFit, ...]:
+    """The very kernel of a key in every block size that it was fitted in, smallest first."""
+    same = [fit for fit in fits if replace(fit.key, block_size=key.block_size) == key]
+    return tuple(sorted(same, key=lambda fit: fit.key.block_size))
+
+
 class FittedDecode:
     """Decode attention of one layer.
 
@@ -99,10 +105,21 @@ class FittedDecode:
         fit: of the kernel, with the layer's heads.
         window: tokens that a position sees; 0 for all.
         doubt: of the form, relative, one standard deviation.
+        by_block_size: the kernel in every block size that it was fitted in.
     """
 
-    def __init__(self, fit: DecodeFit, *, window: int = 0, doubt: float, outside: bool) -> None:
-        self.fit, self._window = fit, window
+    def __init__(
+        self,
+        fit: DecodeFit,
+        *,
+        window: int = 0,
+        doubt: float,
+        outside: bool,
+        by_block_size: tuple[DecodeFit, ...] = (),
+    ) -> None:
+        self.fit, self.window = fit, window
+        self.by_block_size = by_block_size
+        self._window = window
         self._doubt, self._outside = doubt, outside
         last = PAST_WINDOW * window or LONGEST
         self.contexts = sorted({*(x for x in CONTEXTS if x < last), float(last)})

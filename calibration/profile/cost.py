@@ -22,7 +22,7 @@ from ..operator_cost import OperatorCost
 from ..operators import Attention, Operators
 from ..silicon.products import head_product, layer_products
 from ..step_cost import Band
-from .attention import FittedDecode, FittedMixed, nearest
+from .attention import FittedDecode, FittedMixed, block_sizes_of, nearest
 from .band import with_band
 from .doubts import HELD_OUT, Doubts
 from .linear import Linears
@@ -185,6 +185,7 @@ class _Builder:
                 "ragged", "decode", split=_split(decode[1]), fitted=decode[0].uncertainty
             ),
             outside=not decode[1],
+            by_block_size=block_sizes_of(self._profile.decode, key),
         )
         chunks = FittedMixed(
             prefill[0],

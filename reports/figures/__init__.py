@@ -1,4 +1,4 @@
-"""The figures of a plan; each takes a plan and gives a picture."""
+"""The figures of a plan; each gives a picture, or None where the run holds nothing for it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,35 @@ from collections.abc import Callable
 from ...sim.plan import Plan
 from ..picture import Picture
 from .at_once import at_once
+from .block_sizes import block_sizes
 from .concurrency import concurrency
 from .latency import latency
+from .latency_cdf import latency_cdf
 from .memory import memory
+from .memory_map import memory_map
 from .occupancy import occupancy
 from .pool_shares import pool_shares
+from .prefix_curve import prefix_curve
+from .sharing import sharing
+from .tornado import tornado
 
-FIGURES: dict[str, Callable[[Plan], Picture]] = {
+FIGURES: dict[str, Callable[[Plan], Picture | None]] = {
     "requests-at-once": at_once,
     "where-the-bytes-go": pool_shares,
+    "memory-map": memory_map,
     "concurrency": concurrency,
-    "latency": latency,
     "kv-occupancy": occupancy,
+    "latency": latency,
+    "latency-cdf": latency_cdf,
+    "block-sizes": block_sizes,
+    "prefix-curve": prefix_curve,
+    "sharing": sharing,
+    "tornado": tornado,
     "memory-budget": memory,
 }
 
 
 def plan_pictures(plan: Plan) -> list[Picture]:
-    """All figures of a plan, in the order of the page."""
-    return [build(plan) for build in FIGURES.values()]
+    """All figures for which the plan holds something, in the order of the page."""
+    pictures = (build(plan) for build in FIGURES.values())
+    return [picture for picture in pictures if picture is not None]

@@ -6,6 +6,7 @@ from .base import Allocator, Growth, Usage
 from .caching import CachingAllocator
 from .contiguous import PLACEMENTS, RESERVATIONS, ContiguousAllocator
 from .grouped import GroupedAllocator
+from .layout import KINDS, Layout, TokensOf, areas
 from .paged import PagedAllocator
 from .radix import RadixAllocator
 
@@ -13,6 +14,7 @@ ALLOCATORS = ("contiguous", "paged")
 
 __all__ = [
     "ALLOCATORS",
+    "KINDS",
     "PLACEMENTS",
     "RESERVATIONS",
     "Allocator",
@@ -20,7 +22,10 @@ __all__ = [
     "ContiguousAllocator",
     "GroupedAllocator",
     "Growth",
+    "Layout",
     "PagedAllocator",
     "RadixAllocator",
+    "TokensOf",
     "Usage",
+    "areas",
 ]

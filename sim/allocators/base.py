@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from ..request import Request
+from .layout import Layout, TokensOf
 
 
 class Usage(NamedTuple):
@@ -97,6 +98,22 @@ class Allocator(ABC):
     @abstractmethod
     def check(self) -> None:
         """Raise AssertionError with the numbers where the ledger is wrong."""
+
+    def layout(
+        self, tokens_of: TokensOf, *, blocked: bool, view_slots: int | None = None
+    ) -> Layout | None:
+        """Where everything lies that :meth:`usage` counts; None where nothing has an address.
+
+        Args:
+            tokens_of: tokens of requests whose KV is there.
+            blocked: the head of the queue waits for memory.
+            view_slots: pieces from this address on may be left out.
+        """
+        return None
+
+    def pieces(self, request: Request) -> list[tuple[int, int]]:
+        """``(address, slots)`` of all that the request holds, in the order of its tokens."""
+        return []
 
     def start_decoding(self, request: Request) -> None:
         """The request needs room for one more token in every step from now on."""

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from ..content import Segment
 from ..request import Request
 from .base import Usage
+from .layout import Blocks
 from .paged import PagedAllocator
 from .runs import Run, first_copy
 
@@ -128,6 +129,10 @@ class CachingAllocator(PagedAllocator):
             else:
                 self.num_cached += len(run.ids)
                 run.insert_before(end)
+                if self._view is not None:
+                    self._view.give(run.ids)
+        if self._view is not None:
+            self._view.give(request.blocks)
         self.free.extend(request.blocks)
         request.blocks, request.runs, request.run_blocks = [], [], 0
         self._changes += 1
@@ -138,6 +143,23 @@ class CachingAllocator(PagedAllocator):
         held = self.pool_slots - (len(self.free) + self.num_cached) * size
         cached, shared = self.num_cached * size, self._shared_blocks * size
         return Usage(held, self._internal_slots, 0, cached, shared)
+
+    def pieces(self, request: Request) -> list[tuple[int, int]]:
+        size = self.block_size
+        ids = chain.from_iterable(run.ids for run in request.runs)
+        return [((block - 1) * size, size) for block in ids] + super().pieces(request)
+
+    def _seen(self, num_blocks: int) -> Blocks:
+        blocks = super()._seen(num_blocks)
+        sharing = (request for request in self._holders if request.runs)
+        runs = {run: request for request in sharing for run in request.runs}
+        if runs:  # who wrote them may have left
+            tables, first = [run.ids for run in runs], [run.first for run in runs]
+            blocks.put([*runs.values()], tables, first, self.block_size)
+        return blocks
+
+    def _cached_ids(self) -> list[int]:
+        return self._queued_ids()
 
     def start_decoding(self, request: Request) -> None:
         super().start_decoding(request)

@@ -12,8 +12,11 @@ and where it goes is a :class:`~kvsim.sim.allocators.placement.Placement`.
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..request import Request
 from .base import Allocator, Growth, Usage
+from .layout import Layout, TokensOf
 from .placement import BestFit, Buddy, FirstFit, Placement, next_power_of_two
 
 PLACEMENTS: dict[str, type[Placement]] = {
@@ -99,6 +102,42 @@ class ContiguousAllocator(Allocator):
         elif self.reservation == "max":
             external += self.placement.unusable(self.max_model_len)
         return Usage(self._held_slots, self._internal_slots, external)
+
+    def layout(
+        self, tokens_of: TokensOf, *, blocked: bool, view_slots: int | None = None
+    ) -> Layout:
+        stop = self.pool_slots if view_slots is None else view_slots
+        holders = [request for request in self._placed if request.extent < stop]
+        pieces = [
+            self._piece(owner, holders[owner], tokens)
+            for owner, tokens in enumerate(tokens_of(holders))
+        ]
+        pieces += [(address, -1, 0, 0, 0, slots) for address, slots in self._waste(blocked)]
+        starts, owners, *slots = np.array(sorted(pieces), dtype=np.int64).reshape(-1, 6).T
+        table = np.stack([*slots, np.zeros_like(starts)])
+        return Layout(starts=starts, slots=table, owners=owners, holders=holders)
+
+    def pieces(self, request: Request) -> list[tuple[int, int]]:
+        if request not in self._placed:
+            return []
+        return [(request.extent, self.placement.granted(request.reserved_tokens))]
+
+    def _piece(self, owner: int, request: Request, tokens: int) -> tuple[int, ...]:
+        """Address, owner and slots: filled, to be filled, never to be filled, rounding."""
+        size = request.reserved_tokens
+        rounding = self.placement.granted(size) - size
+        later, never = request.kv_tokens - tokens, size - request.kv_tokens
+        return request.extent, owner, tokens, later, never, rounding
+
+    def _waste(self, blocked: bool) -> list[tuple[int, int]]:
+        """Free pieces, or ends of them, that nobody can use."""
+        holes = self.placement.holes()
+        if blocked:
+            return holes
+        if self.reservation != "max":
+            return []
+        piece = self.placement.granted(self.max_model_len)
+        return [(start + size - size % piece, size % piece) for start, size in holes]
 
     def start_decoding(self, request: Request) -> None:
         pass

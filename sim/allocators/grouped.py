@@ -14,10 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import gcd, lcm
 
+import numpy as np
+
 from ...calibration.kv_groups import KVGroup
 from ..request import Request
 from .base import Allocator, Growth, Usage
 from .block_pool import NULL, BlockPool
+from .layout import Blocks, Layout, TokensOf, block_layout
 from .paged import check_pool
 
 Tables = list[list[int]]
@@ -195,6 +198,36 @@ class GroupedAllocator(Allocator):
             pool.num_shared * slots,
             self._dead_blocks * slots,
         )
+
+    def layout(
+        self, tokens_of: TokensOf, *, blocked: bool, view_slots: int | None = None
+    ) -> Layout:
+        slots = self.pool_slots if view_slots is None else view_slots
+        num_blocks = min(-(-slots // self.block_slots), self.num_gpu_blocks - 1)
+        blocks = Blocks(
+            owners=np.full(num_blocks + 1, -1),
+            places=np.zeros(num_blocks + 1, dtype=np.int64),
+            block_tokens=np.ones(num_blocks + 1, dtype=np.int64),
+            holders=[],
+        )
+        for number, group in enumerate(self.groups):
+            tables = [tables[number] for tables in self._tables.values()]
+            blocks.put([*self._tables], tables, [0] * len(tables), group.block_size)
+        blocks.owners[NULL] = -1
+        pool = self._pool
+        return block_layout(
+            blocks,
+            (block for block in pool.free if pool.key_of[block] is not None),
+            block_slots=self.block_slots,
+            tokens_of=tokens_of,
+        )
+
+    def pieces(self, request: Request) -> list[tuple[int, int]]:
+        slots = self.block_slots
+        blocks = (
+            block for table in self._tables.get(request, ()) for block in table if block != NULL
+        )
+        return [((block - 1) * slots, slots) for block in blocks]
 
     def learn(self, request: Request, tokens: int) -> None:
         self._register(request, tokens)

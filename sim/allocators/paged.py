@@ -11,8 +11,11 @@ kept by ``due mod block_size``. With ``c[r]`` the number of them in class ``r``,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..request import Request
 from .base import Allocator, Growth, Usage
+from .layout import Blocks, BlockView, Layout, TokensOf, block_layout
 
 MOST_BLOCKS = 1 << 26
 """Every block is an entry of the free list; a block of one token on eight GPUs is within this."""
@@ -70,6 +73,8 @@ class PagedAllocator(Allocator):
         self._num_decoders = 0
         self._num_writers = 0
         """Decoding requests whose full blocks somebody else may be waiting for."""
+        self._view: BlockView | None = None
+        """Where somebody looks at the pool."""
 
     @property
     def num_free(self) -> int:
@@ -106,6 +111,8 @@ class PagedAllocator(Allocator):
         blocks = request.blocks
         if len(blocks) == request.final_blocks:
             self._internal_slots -= self._tail_slots(request)
+        if self._view is not None:
+            self._view.give(blocks)
         self.free.extend(blocks)
         request.blocks = []
         del self._holders[request]
@@ -113,6 +120,33 @@ class PagedAllocator(Allocator):
     def usage(self, *, blocked: bool) -> Usage:
         held = self.pool_slots - self.num_free * self.block_size
         return Usage(held, self._internal_slots, 0)
+
+    def layout(
+        self, tokens_of: TokensOf, *, blocked: bool, view_slots: int | None = None
+    ) -> Layout:
+        slots = self.pool_slots if view_slots is None else view_slots
+        num_blocks = min(self.blocks_for(slots), self.num_gpu_blocks - 1)
+        return block_layout(
+            self._seen(num_blocks),
+            self._cached_ids(),
+            block_slots=self.block_size,
+            tokens_of=tokens_of,
+        )
+
+    def pieces(self, request: Request) -> list[tuple[int, int]]:
+        return [((block - 1) * self.block_size, self.block_size) for block in request.blocks]
+
+    def _seen(self, num_blocks: int) -> Blocks:
+        """The first blocks of the pool; from the first look on who takes them is noted."""
+        if self._view is None or self._view.num_blocks < num_blocks:
+            self._view = BlockView(num_blocks)
+            for request in self._holders:
+                self._view.take(request, request.blocks, request.run_blocks)
+        return self._view.blocks(num_blocks, self.block_size)
+
+    def _cached_ids(self) -> Iterable[int]:
+        """Blocks that nobody holds and a request may find."""
+        return ()
 
     def start_decoding(self, request: Request) -> None:
         due = self._due[(1 - request.base) % self.block_size]
@@ -160,6 +194,8 @@ class PagedAllocator(Allocator):
                     blocks.append(block)
                     if len(blocks) == request.final_blocks:
                         internal += self._tail_slots(request)
+                if self._view is not None:
+                    self._view.grow(members, taken)
                 self._internal_slots += internal
                 evicted = (cached - self.num_cached) * block_size
                 growths.append(Growth(offset, count * block_size, internal, evicted))
@@ -188,6 +224,8 @@ class PagedAllocator(Allocator):
     def _take(self, request: Request, count: int) -> None:
         self.taken = self._pop(count) if count > 0 else []
         if count > 0:
+            if self._view is not None:
+                self._view.take(request, self.taken, request.run_blocks + len(request.blocks))
             request.blocks += self.taken
             if len(request.blocks) == request.final_blocks:
                 self._internal_slots += self._tail_slots(request)

@@ -20,6 +20,7 @@ without locks is the next by (last touch, deepest first): a heap gives it.
 SGLang differs (``mem_cache/radix_cache.py``): it evicts whole nodes, here a leaf loses single
 tokens from its tail; it touches at every lookup, and all of a node of which it matched a part; and
 its overlap scheduler finds a prompt's end one batch later than ``async_scheduling`` does here.
+Slots are only counted here, so nothing has an address (:meth:`Allocator.layout`).
 """
 
 from __future__ import annotations

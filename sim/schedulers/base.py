@@ -17,7 +17,7 @@ from ...calibration.names import unknown_name
 from ...calibration.step_cost import Batch
 from ..allocators import Allocator
 from ..batch import RunningBatch
-from ..request import Request
+from ..request import NEVER, Request
 from .queue import QUEUES, WaitingQueue
 
 
@@ -296,6 +296,7 @@ class Scheduler(ABC):
         self._leave(request)
         self.allocator.release(request)
         request.num_preemptions += 1
+        request.pauses_ns += (now_ns, NEVER, NEVER)
         request.lost_tokens = request.computed
         request.computed = 0
         request.queued_ns = now_ns
@@ -360,6 +361,8 @@ class Scheduler(ABC):
         request.waited_ns += now_ns - request.queued_ns
         if request.scheduled_ns != request.scheduled_ns:  # NaN: never scheduled before
             request.scheduled_ns = now_ns
+        if request.num_preemptions:
+            request.pauses_ns[-2] = now_ns
         self.batch.admit(request)
         request.computed = cached
         self.batch.prefill_tokens += cached

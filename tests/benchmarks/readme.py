@@ -1,4 +1,4 @@
-"""Writes the figures of the README: every block between ``begin:`` and ``end:`` marks.
+"""Writes the figures of the README and of docs/: every block between ``begin:`` and ``end:`` marks.
 
     .venv/bin/python tests/benchmarks/readme.py [--trace CSV] [--prefix-trace JSONL]   write them
     .venv/bin/python tests/benchmarks/readme.py --check                 compare all but the speed
@@ -18,9 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))  # support/, as pytest has it
 SHARED = ROOT.parent / "shared"
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "accuracy.md")
+"""Each block stands in one of them."""
 PLAN = ["plan", "--gpu", "a100", "--block-size", "16"]
-PICTURE = "where-the-bytes-go.png"
+PICTURES = ("where-the-bytes-go.png", "memory-map.png")
 
 
 def plan_block() -> str:
@@ -32,7 +33,7 @@ def plan_block() -> str:
     with tempfile.TemporaryDirectory() as folder:
         shown = CliRunner().invoke(app, [*PLAN, "--out", f"{folder}/report"]).stdout
     lines = [line.rstrip() for line in shown.replace(f"{folder}/", "").splitlines()]
-    return "\n".join(["```", f"$ kvsim {' '.join(PLAN)}", *lines, "```"])
+    return "\n".join(["```text", f"$ kvsim {' '.join(PLAN)}", *lines, "```"])
 
 
 def paper_block() -> str:
@@ -215,25 +216,37 @@ if (SHARED / "measured").is_dir():  # the recording is not part of the repositor
     BLOCKS["measured"] = measured_block
 
 
+def page_with(name: str) -> Path:
+    """The page that has a block."""
+    for page in PAGES:
+        if re.search(_pattern(name), page.read_text(encoding="utf-8"), re.DOTALL):
+            return page
+    raise ValueError(f"no page has a block {name!r}.")
+
+
 def block_in(text: str, name: str) -> str:
     """What stands between a block's marks."""
     found = re.search(_pattern(name), text, re.DOTALL)
-    if found is None:
-        raise ValueError(f"README.md has no block {name!r}.")
+    assert found is not None, "page_with() has found it"
     return found.group(2).removesuffix("\n")
 
 
-def replaced(text: str, name: str, content: str) -> str:
-    """The text with one block's content replaced."""
-    return re.sub(
-        _pattern(name), lambda m: f"{m.group(1)}{content}\n{m.group(3)}", text, flags=re.DOTALL
+def write_block(name: str, content: str) -> None:
+    """Replace a block's content in its page."""
+    page = page_with(name)
+    text = re.sub(
+        _pattern(name),
+        lambda m: f"{m.group(1)}{content}\n{m.group(3)}",
+        page.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
     )
+    page.write_text(text, encoding="utf-8")
 
 
 def stale_blocks() -> list[str]:
     """Names of the blocks, the speed aside, whose figures are not today's."""
-    text = README.read_text(encoding="utf-8")
-    return [name for name, make in BLOCKS.items() if block_in(text, name) != make()]
+    texts = {name: page_with(name).read_text(encoding="utf-8") for name in BLOCKS}
+    return [name for name, make in BLOCKS.items() if block_in(texts[name], name) != make()]
 
 
 def _pattern(name: str) -> str:
@@ -251,24 +264,23 @@ def main() -> int:
         stale = stale_blocks()
         print(f"out of date: {', '.join(stale)}" if stale else "up to date")
         return bool(stale)
-    text = README.read_text(encoding="utf-8")
     for name, make in BLOCKS.items():
-        text = replaced(text, name, make())
-    text = replaced(text, "speed", speed_block(arguments.trace, arguments.prefix_trace))
-    README.write_text(text, encoding="utf-8")
-    _draw_picture()
+        write_block(name, make())
+    if arguments.trace and arguments.prefix_trace:
+        write_block("speed", speed_block(arguments.trace, arguments.prefix_trace))
+    _draw_pictures()
     return 0
 
 
-def _draw_picture() -> None:
+def _draw_pictures() -> None:
     from typer.testing import CliRunner
 
     from kvsim.cli import app
 
     with tempfile.TemporaryDirectory() as folder:
         CliRunner().invoke(app, [*PLAN, "--out", folder])
-        (ROOT / "docs").mkdir(exist_ok=True)
-        (ROOT / "docs" / PICTURE).write_bytes((Path(folder) / PICTURE).read_bytes())
+        for picture in PICTURES:
+            (ROOT / "docs" / picture).write_bytes((Path(folder) / picture).read_bytes())
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ import pytest
 
 from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.models import load_model
+from kvsim.reports.figures import plan_pictures
+from kvsim.reports.page import plan_page
+from kvsim.reports.style import fresh
 from kvsim.reports.write import plan_files
 from kvsim.sim.plan import Plan, make_plan
 from kvsim.sim.server import resolve
@@ -16,7 +19,8 @@ from kvsim.sim.summary import Quantiles
 from kvsim.traces.intake import Intake, take_in
 from kvsim.traces.trace import SkippedRow
 
-EVIL = "<script>alert(1)</script>"
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>$x_{$"
+"""Ends a quote, an attribute and a tag, and is half a formula."""
 
 
 def small_plan() -> Plan:
@@ -51,7 +55,22 @@ def evil_plan(plan: Plan) -> Plan:
         for row in range(2, 27)
     )
     trace = replace(plan.trace, name=EVIL, skipped=skipped)
-    return replace(plan, trace=trace, origin=EVIL, arrivals=f"{EVIL} & more", notes=(EVIL,))
+    return replace(
+        plan,
+        model=replace(plan.model, name=EVIL),
+        gpu=replace(plan.gpu, title=EVIL, price_source=EVIL),
+        trace=trace,
+        origin=EVIL,
+        arrivals=f"{EVIL} & more",
+        notes=(EVIL,),
+    )
+
+
+@pytest.fixture(scope="session")
+def evil_html(evil_plan: Plan) -> str:
+    """Its page; the interval is evil too."""
+    with fresh():
+        return plan_page(evil_plan, plan_pictures(evil_plan), [EVIL])
 
 
 @pytest.fixture(scope="session")

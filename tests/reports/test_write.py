@@ -12,8 +12,8 @@ import pytest
 
 from kvsim.reports.figures import FIGURES
 from kvsim.reports.write import finite, plan_files, write_plan
+from kvsim.sim.files import json_bytes
 from kvsim.sim.plan import Plan
-from kvsim.sim.store import json_bytes
 
 
 def test_everything_is_written(
@@ -21,9 +21,13 @@ def test_everything_is_written(
 ) -> None:
     monkeypatch.setattr("kvsim.reports.write.plan_files", lambda _: files)
     paths = write_plan(plan, tmp_path / "new" / "report")
-    names = ["report.html", "plan.json", *(f"{name}.png" for name in FIGURES)]
+    names = list(files)
+    assert names[:2] == ["report.html", "plan.json"]
+    stems = {name.partition(".")[0] for name in names[2:]}
+    assert stems <= set(FIGURES)
+    assert set(names[2:]) == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
     assert [path.name for path in paths] == names
-    assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(names)
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted([*names, "kvsim.json"])
 
 
 def test_plan_json_is_plain_and_complete(plan: Plan, files: dict[str, bytes]) -> None:

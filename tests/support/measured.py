@@ -12,6 +12,7 @@ from pathlib import Path
 from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.models import load_model
 from kvsim.sim.job import simulate_server
+from kvsim.sim.result import Result
 from kvsim.sim.server import Server, resolve
 from kvsim.sim.summary import Summary
 from kvsim.traces import load_trace
@@ -42,6 +43,12 @@ def figure(summary: Summary, name: str) -> float:
 
 def simulated_run(path: Path, step_cost: str = "silicon") -> tuple[Server, Summary]:
     """The run as kvsim has it."""
+    server, _, summary = simulated(path, step_cost)
+    return server, summary
+
+
+def simulated(path: Path, step_cost: str = "silicon") -> tuple[Server, Result, Summary]:
+    """The same, with its columns."""
     trace = load_trace(path, trace_block_size=16)
     server = resolve(
         model=load_model("llama-3.1-8b"),
@@ -50,4 +57,4 @@ def simulated_run(path: Path, step_cost: str = "silicon") -> tuple[Server, Summa
         step_cost_spec=step_cost,
         flags={"max_num_seqs": 128, "max_num_batched_tokens": 2048},
     )
-    return server, simulate_server(server, trace=trace)[1]
+    return server, *simulate_server(server, trace=trace)

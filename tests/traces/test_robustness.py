@@ -52,8 +52,12 @@ KEYS += ["output_lengths", "hash_ids", "session_id", "delay", "n", "best_of", "u
 KEYS += ["priority", "block_size", "turn_of", "chat_id", "parent_chat_id", "prompt_tokens"]
 KEYS += ["output_tokens", "prompt_ranges", "prompt_token_ids", "input_toks", "output_toks"]
 KEYS += ["cancel_s", "delay_ms", "event", "requests", "timing_events", "round_index"]
+KEYS += ["usage", "response", "start_time", "startTime", "created", "completion_tokens", "error"]
+KEYS += ["input_lens", "output_lens", "start_times", "errors", "max_concurrency", "attributes"]
+KEYS += ["resourceSpans", "context"]
 GOOD = {"timestamp": 1, "input_length": 20, "output_length": 3, "hash_ids": [1, 2]}
 FORMATS = ["auto", "mooncake", "bailian", "llmservingsim", "golden", "dynamo", "tracelab"]
+FORMATS += ["vllm-bench", "openai", "otel"]
 REPLAYS = ["auto", "closed", "open"]
 
 
@@ -174,6 +178,81 @@ def test_any_events(
         event["event"]["agent_context"] = context
     path.write_text("\n".join(map(json.dumps, events)))
     loads_or_says(path, "dynamo", session_replay)
+
+
+fewer = settings(slow_ok, max_examples=100)
+BENCH = {"input_lens": [5, 6], "output_lens": [1, 2], "errors": ["", ""], "start_times": [3.5, 4]}
+USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}
+ACCESS = {"start_time": 1788256800, "model": "m", "status": 200, "usage": USAGE}
+
+
+@fewer
+@given(
+    changed({**BENCH, "max_concurrency": 3}),
+    st.sampled_from(sorted(BENCH)),
+    st.lists(VALUES, min_size=2, max_size=2),
+)
+def test_any_benchmark(
+    path: Path, result: dict[str, object], key: str, column: list[object]
+) -> None:
+    path.write_text(json.dumps({**result, key: column}))
+    loads_or_says(path, "vllm-bench")
+
+
+@fewer
+@given(
+    st.lists(st.tuples(changed(ACCESS), changed(USAGE), st.integers(0, 2)), max_size=4),
+    st.booleans(),
+)
+def test_any_access_log(
+    path: Path, rows: list[tuple[dict[str, object], object, int]], listed: bool
+) -> None:
+    records = [
+        [{**access, "usage": usage}, {**access, "response": {"body": access}}, access][shape]
+        for access, usage, shape in rows
+    ]
+    path.write_text(json.dumps(records) if listed else "\n".join(map(json.dumps, records)))
+    loads_or_says(path, "openai")
+
+
+SPAN = {
+    "traceId": "t",
+    "spanId": "a",
+    "parentSpanId": "b",
+    "startTimeUnixNano": "1788256800000000000",
+    "endTimeUnixNano": "1788256801000000000",
+}
+ATTRIBUTES = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.usage.input_tokens": 5,
+    "gen_ai.usage.output_tokens": 2,
+    "gen_ai.conversation.id": "c",
+}
+
+
+@fewer
+@given(
+    st.lists(st.tuples(changed(SPAN), changed(ATTRIBUTES), st.booleans()), max_size=5),
+    st.sampled_from(REPLAYS),
+    st.text(max_size=3),
+)
+def test_any_spans(
+    path: Path,
+    spans: list[tuple[dict[str, object], dict[str, object], bool]],
+    session_replay: str,
+    rest: str,
+) -> None:
+    made = [
+        {**span, "attributes": [{"key": k, "value": {"intValue": v}} for k, v in own.items()]}
+        if listed
+        else {**span, "context": {"trace_id": "t", "span_id": "a"}, "attributes": own}
+        for span, own, listed in spans
+    ]
+    otlp = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": made}]}]})
+    printed = "\n".join(json.dumps(span, indent=1) for span in made)
+    for text in (otlp, printed):
+        path.write_bytes((text + rest).encode("utf-8", "surrogatepass"))
+        loads_or_says(path, "otel", session_replay)
 
 
 def test_importing_is_light() -> None:

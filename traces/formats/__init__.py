@@ -9,6 +9,8 @@ from . import jsonl, tables
 from .detect import detect_format
 from .dynamo import read_dynamo
 from .jsonl import read_records
+from .openai_log import read_openai_log
+from .otel_genai import read_otel_genai
 from .ragpulse import read_ragpulse
 from .records import parse_records
 from .rows import Rows
@@ -16,6 +18,7 @@ from .sharegpt import read_sharegpt
 from .source import read_text
 from .tables import CsvColumns, generic_layout, parse_table, read_table
 from .tracelab import read_tracelab
+from .vllm_bench import read_vllm_bench
 from .weka import read_weka
 
 __all__ = ["ALIASES", "FORMATS", "CsvColumns", "ReadOptions", "read_file", "resolve_format"]
@@ -78,6 +81,18 @@ def _read_ragpulse(text: str, file: str, name: str, options: ReadOptions) -> Row
     return read_ragpulse(parse_records(text, file), options.directory)
 
 
+def _read_vllm_bench(text: str, file: str, name: str, options: ReadOptions) -> Rows:
+    return read_vllm_bench(text, file)
+
+
+def _read_openai_log(text: str, file: str, name: str, options: ReadOptions) -> Rows:
+    return read_openai_log(text, file)
+
+
+def _read_otel_genai(text: str, file: str, name: str, options: ReadOptions) -> Rows:
+    return read_otel_genai(text, file)
+
+
 def _read_servegen(text: str, file: str, name: str, options: ReadOptions) -> Rows:
     raise ValueError(f"{file}: trace_format {name} needs the folder of chunk-N-trace.csv files.")
 
@@ -96,6 +111,9 @@ FORMATS: dict[str, Reader] = {
     "dynamo": _read_dynamo,
     "ragpulse": _read_ragpulse,
     "servegen": _read_servegen,
+    "vllm-bench": _read_vllm_bench,
+    "openai": _read_openai_log,
+    "otel": _read_otel_genai,
     "golden": _read_jsonl,
     "csv": _read_generic_csv,
 }
@@ -119,6 +137,13 @@ ALIASES = {
     "dynamo.request.trace.v1": "dynamo",
     "rag_pulse": "ragpulse",
     "ragpulse_trace": "ragpulse",
+    "vllm_bench": "vllm-bench",
+    "vllm_bench_serve": "vllm-bench",
+    "openai_log": "openai",
+    "litellm": "openai",
+    "otel_genai": "otel",
+    "otel_trace_replay": "otel",
+    "otlp": "otel",
 }
 
 

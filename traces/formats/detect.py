@@ -2,10 +2,11 @@
 
 import json
 import re
-from typing import Any
+from collections.abc import Iterator
 
-from . import dynamo, ragpulse, tracelab, weka
+from . import dynamo, openai_log, ragpulse, spans, tracelab, vllm_bench, weka
 from .numbers import shown
+from .records import Record
 from .tables import LAYOUTS, parse_table
 
 _HEAD_CHARACTERS = 10_000
@@ -28,6 +29,9 @@ _RECORD_TESTS = (
     ("weka", weka.is_session),
     ("dynamo", dynamo.is_event),
     ("ragpulse", ragpulse.is_request),
+    ("vllm-bench", vllm_bench.is_result),
+    ("otel", spans.is_spans),
+    ("openai", openai_log.is_access),
 )
 _SESSION_HEAD = re.compile(r'\s*\{[^{}]*"hash_id_scope"')  # no need to parse a megabyte twice
 _FORMAT_ADVICE = "name it with --trace-format"
@@ -57,34 +61,40 @@ def _detect_csv(text: str, file: str) -> str:
 def _detect_json(text: str, file: str) -> str:
     if _SESSION_HEAD.match(text, 0, _HEAD_CHARACTERS):
         return "weka"
-    record = _first_record(text)
-    if record is None:
+    first = None
+    for record in _records(text):
+        if (name := _format_of(record)) is not None:
+            return name
+        first = record if first is None else first
+    if first is None:
         raise ValueError(f"{file} holds no requests: no line of it is a JSON object.")
-    for name, test in _RECORD_TESTS:
-        if test(record):
-            return name
-    for name, keys in _RECORD_KEYS:
-        if all(key in record for key in keys):
-            return name
-    found = shown(", ".join(record), 300)
+    found = shown(", ".join(first), 300)
     raise ValueError(f"{file} has records of no known format (keys: {found}): {_FORMAT_ADVICE}.")
 
 
-def _first_record(text: str) -> dict[str, Any] | None:
-    if text.lstrip().startswith("["):
-        return _first_object(text)
-    lines = (line for line in text.split("\n") if line.strip())
+def _format_of(record: Record) -> str | None:
+    for name, test in _RECORD_TESTS:
+        if test(record):
+            return name
+    return next((name for name, keys in _RECORD_KEYS if all(key in record for key in keys)), None)
+
+
+def _records(text: str) -> Iterator[Record]:
+    """The objects of the first lines, then the first one, which may span lines."""
+    listed = text.lstrip().startswith("[")
+    lines = iter(()) if listed else (line for line in text.split("\n") if line.strip())
     for _, line in zip(range(_MOST_LINES), lines, strict=False):
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(record, dict):
-            return record
-    return _first_object(text)  # one that spans lines
+            yield record
+    if (record := _first_object(text)) is not None:
+        yield record
 
 
-def _first_object(text: str) -> dict[str, Any] | None:
+def _first_object(text: str) -> Record | None:
     """The first JSON object, wherever its lines end."""
     start = text.find("{")
     if start < 0:

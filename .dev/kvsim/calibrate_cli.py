@@ -1,1 +1,0 @@
-../../calibrate_cli.py

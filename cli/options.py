@@ -1,0 +1,400 @@
+"""Option groups of the command line: what several commands share, each declared once.
+
+A group is a function whose parameters are options and whose value is what they build. A command
+decorated with :func:`with_groups` has a parameter for each group and shows all of their options.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from copy import copy
+from functools import wraps
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from . import completion
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Write into a folder that holds other files, too.")
+]
+OutOption = Annotated[str | None, typer.Option(help="Folder to write to; made where missing.")]
+
+BYTES_PER_GIB = 1 << 30
+_WORK, _SERVER, _ENGINE = "What arrives", "Server", "Engine"
+
+
+def _option(panel: str, text: str, *names: str, **settings: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, **settings)
+
+
+def with_groups(**groups: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Replace each named parameter of a command by the options of its group."""
+
+    def decorate(command: Callable[..., Any]) -> Any:
+        own = [p for p in _parameters(command) if p.name not in groups]
+        members = {name: _parameters(group) for name, group in groups.items()}
+
+        @wraps(command)
+        def run(**values: Any) -> Any:
+            try:
+                built = {
+                    name: groups[name](**{p.name: values.pop(p.name) for p in parameters})
+                    for name, parameters in members.items()
+                }
+                return command(**values, **built)
+            except ValueError as error:  # the user's input: one sentence, no traceback
+                typer.echo(f"Error: {error}", err=True)
+                raise typer.Exit(code=2) from None
+
+        parameters = [p for group in members.values() for p in group] + own
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    hints = get_type_hints(function, include_extras=True)
+    return [
+        p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for p in inspect.signature(function).parameters.values()
+    ]
+
+
+def merged(*groups: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Several groups as one: all of their options, all of their values."""
+    members = [(group, _parameters(group)) for group in groups]
+
+    def build(**values: Any) -> dict[str, Any]:
+        built: dict[str, Any] = {}
+        for group, parameters in members:
+            built |= group(**{p.name: values[p.name] for p in parameters})
+        return built
+
+    everything = [p for _, parameters in members for p in parameters]
+    build.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
+    build.__annotations__ = {p.name: p.annotation for p in everything}
+    return build
+
+
+def several(group: Callable[..., dict[str, Any]], **kinds: type) -> Callable[..., dict[str, Any]]:
+    """The same options, but each that is named takes several values, repeated or in a comma list.
+
+    Its value is a tuple of that kind, in order, each once.
+
+    Raises:
+        ValueError: (when called) an empty value, or no whole number where the kind is ``int``.
+    """
+    parameters = [_listed(p) if p.name in kinds else p for p in _parameters(group)]
+
+    def build(**values: Any) -> dict[str, Any]:
+        read = {name: _each(name, values[name], kind) for name, kind in kinds.items()}
+        return group(**(values | read))
+
+    build.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    build.__annotations__ = {p.name: p.annotation for p in parameters}
+    return build
+
+
+def _listed(parameter: inspect.Parameter) -> inspect.Parameter:
+    option = copy(get_args(parameter.annotation)[1])
+    option.help = f"{option.help} Several: a,b."
+    return parameter.replace(
+        annotation=Annotated[list[str], option], default=[str(parameter.default)]
+    )
+
+
+def _each(name: str, texts: Sequence[str], kind: type) -> tuple[Any, ...]:
+    parts = [(text, part.strip()) for text in texts for part in text.split(",")]
+    for text, part in parts:
+        if not part:
+            raise ValueError(f"{name}(={text!r}) must not hold an empty value.")
+    try:
+        return tuple(dict.fromkeys(kind(part) for _, part in parts))
+    except ValueError:
+        values = ",".join(texts)
+        raise ValueError(f"{name}(={values!r}) must be whole numbers.") from None
+
+
+def file_options(
+    trace_format: Annotated[
+        str,
+        _option(
+            _WORK,
+            "auto, azure, burstgpt, mooncake, weka, dynamo, vidur, csv ...",
+            autocompletion=completion.format_names,
+        ),
+    ] = "auto",
+    session_replay: Annotated[
+        str,
+        _option(_WORK, "Later turns: closed (after the answer), open (as recorded) or auto."),
+    ] = "auto",
+    keep_empty: Annotated[
+        bool, _option(_WORK, "weka: keep requests answered with 0 tokens, with 1.", "--keep-empty")
+    ] = False,
+    scale_rate: Annotated[
+        float | None, _option(_WORK, "servegen: draw so many times the requests.")
+    ] = None,
+    trace_block_size: Annotated[
+        int | None, _option(_WORK, "Tokens per prefix id of the trace.")
+    ] = None,
+    strict: Annotated[bool, _option(_WORK, "A bad row is an error.", "--strict")] = False,
+    tokenizer: Annotated[
+        str | None, _option(_WORK, "tokenizer.json, to count the tokens of ShareGPT texts.")
+    ] = None,
+    timestamp_column: Annotated[str | None, _option(_WORK, "Generic CSV: arrival times.")] = None,
+    prompt_tokens_column: Annotated[
+        str | None, _option(_WORK, "Generic CSV: prompt lengths.")
+    ] = None,
+    output_tokens_column: Annotated[
+        str | None, _option(_WORK, "Generic CSV: output lengths.")
+    ] = None,
+    timestamp_unit: Annotated[str, _option(_WORK, "Generic CSV: s, ms, us or ns.")] = "s",
+    window: Annotated[
+        str | None, _option(_WORK, "START:END seconds of the trace; START becomes 0.")
+    ] = None,
+    max_requests: Annotated[int | None, _option(_WORK, "The first so many requests.")] = None,
+    arrival_speedup_ratio: Annotated[
+        float | None, _option(_WORK, "Arrivals so many times as dense; 2 = twice as soon.")
+    ] = None,
+) -> dict[str, Any]:
+    """How trace files are read and cut: fields of ``Intake``."""
+    return dict(locals())
+
+
+def workload_options(
+    workload: Annotated[
+        str | None, _option(_WORK, "sharegpt, alpaca, azure-chat or azure-code lengths.")
+    ] = None,
+    prompt_tokens: Annotated[int | None, _option(_WORK, "Every prompt has so many.")] = None,
+    output_tokens: Annotated[int | None, _option(_WORK, "Every output has so many.")] = None,
+    num_requests: Annotated[
+        int | None,
+        _option(_WORK, "Synthetic: how many (else 2000).", "--num-requests", "-n"),
+    ] = None,
+    prefix_groups: Annotated[int | None, _option(_WORK, "Synthetic: shared prefixes.")] = None,
+    prefix_tokens: Annotated[int | None, _option(_WORK, "Synthetic: tokens of each.")] = None,
+    turns: Annotated[int | None, _option(_WORK, "Synthetic: turns of a session.")] = None,
+    think_time: Annotated[float, _option(_WORK, "Synthetic: mean pause of a user, s.")] = 0.0,
+    arrival_process: Annotated[
+        str | None, _option(_WORK, "poisson, gamma, constant or backlog (all at 0).")
+    ] = None,
+    rate: Annotated[float | None, _option(_WORK, "Requests per second.")] = None,
+    burstiness: Annotated[
+        float, _option(_WORK, "gamma: 1 = Poisson, less = burstier (as vllm bench serve).")
+    ] = 1.0,
+    seed: Annotated[int, _option(_WORK, "Of everything that is drawn.")] = 0,
+) -> dict[str, Any]:
+    """What is drawn, and when it arrives: fields of ``Intake``."""
+    values = dict(locals())
+    units = {"think_time_s": values.pop("think_time"), "rate_per_s": values.pop("rate")}
+    return values | units
+
+
+def trace_options(
+    trace: Annotated[
+        list[str] | None, _option(_WORK, "Trace file; may be given several times.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, _option(_WORK, "Closed loop: so many clients, the trace's times not used.")
+    ] = None,
+) -> dict[str, Any]:
+    """Files and closed loop: fields of ``Intake``."""
+    return {"trace": tuple(trace or ()), "concurrency": concurrency}
+
+
+def typed(context: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
+    """Of a group's values those whose options the user gave."""
+    names = {
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"
+    }
+    return {k: v for k, v in values.items() if k in names or k.removesuffix("_bytes") in names}
+
+
+def single(values: dict[str, Any]) -> dict[str, Any]:
+    """A group's values where options of several take one.
+
+    Raises:
+        ValueError: one of them has more.
+    """
+    for name, value in values.items():
+        if isinstance(value, tuple) and len(value) > 1:
+            given = ",".join(str(one) for one in value)
+            raise ValueError(f"{name}(={given!r}) must be one value here.")
+    return {name: value[0] if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def hardware_options(
+    gpu: Annotated[
+        str,
+        _option(
+            _SERVER,
+            "A name of `kvsim gpus`, or a JSON file.",
+            autocompletion=completion.gpu_names,
+        ),
+    ] = "a100",
+    model: Annotated[
+        str,
+        _option(
+            _SERVER,
+            "A name of `kvsim models`, or a Hugging Face config.json.",
+            autocompletion=completion.model_names,
+        ),
+    ] = "llama-3.1-8b",
+    quantization: Annotated[
+        str | None, _option(_SERVER, "Weights as fp8, int8, awq, gptq, mxfp4 or nvfp4.")
+    ] = None,
+    price: Annotated[float | None, _option(_SERVER, "USD per GPU and hour.")] = None,
+) -> dict[str, Any]:
+    """The GPU and the model, by name or file."""
+    return dict(locals())
+
+
+KvCacheDtype = Annotated[str, _option(_SERVER, "auto, fp8, int8 ...")]
+TensorParallelSize = Annotated[int, _option(_SERVER, "GPUs per replica.", "--tensor-parallel-size")]
+PipelineParallelSize = Annotated[
+    int, _option(_SERVER, "Stages that the layers are divided over; times the GPUs.")
+]
+EnforceEager = Annotated[bool, _option(_SERVER, "No CUDA graphs.", "--enforce-eager")]
+
+
+def memory_options(
+    engine: Annotated[
+        str, _option(_SERVER, "Version whose defaults and memory accounting hold: vllm==0.19 ...")
+    ] = "vllm==0.33",
+    block_size: Annotated[int, _option(_SERVER, "Tokens per block.")] = 16,
+    gpu_memory_utilization: Annotated[
+        float | None,
+        _option(_SERVER, "Share of the GPU's memory the server may use (the engine's: 0.92)."),
+    ] = None,
+    kv_cache_dtype: KvCacheDtype = "auto",
+    tensor_parallel_size: TensorParallelSize = 1,
+    pipeline_parallel_size: PipelineParallelSize = 1,
+    max_model_len: Annotated[
+        int | None, _option(_SERVER, "Longest prompt + output, tokens.")
+    ] = None,
+    max_num_seqs: Annotated[
+        int | None, _option(_SERVER, "Requests at once (vLLM's default by card).")
+    ] = None,
+    max_num_batched_tokens: Annotated[
+        int | None, _option(_SERVER, "Tokens per step (vLLM's default by card).")
+    ] = None,
+    num_gpu_blocks_override: Annotated[
+        int | None, _option(_SERVER, "Blocks of the pool, the null block included.")
+    ] = None,
+    kv_cache_memory_bytes: Annotated[int | None, _option(_SERVER, "Bytes of the pool.")] = None,
+    non_kv_memory: Annotated[
+        float | None, _option(_SERVER, "GiB beside weights and pool, where it is known.")
+    ] = None,
+    enforce_eager: EnforceEager = False,
+    hybrid_kv_cache: Annotated[
+        bool | None,
+        _option(
+            _SERVER,
+            "Window layers give blocks back (default: on, but off for chunked-local attention).",
+            "--hybrid-kv-cache/--disable-hybrid-kv-cache-manager",
+        ),
+    ] = None,
+) -> dict[str, Any]:
+    """What decides the memory budget, under vLLM's names."""
+    values = dict(locals())
+    given = values.pop("non_kv_memory")
+    if given is not None and not 0 <= given < math.inf:
+        raise ValueError(f"non_kv_memory(={given}) must be >= 0 GiB.")
+    return values | {"non_kv_memory_bytes": None if given is None else round(given * BYTES_PER_GIB)}
+
+
+STEP_COST_HELP = (
+    "auto (the best there is for the card, in this order), measured (:PROFILE.json, or :FOLDER of "
+    "kernel times), silicon (tables), derived (another card's tables, scaled), datasheet; or "
+    "affine:BASE_S,PER_SCHEDULED_TOKEN_S,PER_CONTEXT_TOKEN_S."
+)
+StepCostSpec = Annotated[str, _option(_ENGINE, STEP_COST_HELP)]
+ProfilePath = Annotated[
+    str | None,
+    _option(_ENGINE, "Calibration profile (.json) of the GPU: step times are taken from it."),
+]
+
+
+def cost_options(
+    kv_cache_dtype: KvCacheDtype = "auto",
+    tensor_parallel_size: TensorParallelSize = 1,
+    pipeline_parallel_size: PipelineParallelSize = 1,
+    max_num_seqs: Annotated[
+        int | None, _option(_SERVER, "Requests at once: up to twice as many in a CUDA graph.")
+    ] = None,
+    max_num_batched_tokens: Annotated[
+        int | None, _option(_SERVER, "Tokens of each batch in a pipeline (vLLM's default by card).")
+    ] = None,
+    enforce_eager: EnforceEager = False,
+    async_scheduling: Annotated[bool, _option(_ENGINE, "Schedule a step ahead.")] = True,
+    step_cost: StepCostSpec = "auto",
+    profile: ProfilePath = None,
+) -> dict[str, Any]:
+    """What decides the time of a step, under vLLM's names."""
+    return dict(locals())
+
+
+def engine_options(
+    scheduler: Annotated[
+        str,
+        _option(_ENGINE, "vllm, orca or static.", autocompletion=completion.scheduler_names),
+    ] = "vllm",
+    step_cost: StepCostSpec = "auto",
+    profile: ProfilePath = None,
+    enable_prefix_caching: Annotated[
+        bool | None, _option(_ENGINE, "Share the KV of equal beginnings (vLLM's default: on).")
+    ] = None,
+    prefix_cache: Annotated[
+        str, _option(_ENGINE, "hash (vLLM's blocks) or radix (a tree of tokens, as SGLang).")
+    ] = "hash",
+    async_scheduling: Annotated[
+        bool | None, _option(_ENGINE, "Schedule a step ahead (vLLM's default: on).")
+    ] = None,
+    enable_chunked_prefill: Annotated[
+        bool, _option(_ENGINE, "Split long prompts over steps.")
+    ] = True,
+    scheduling_policy: Annotated[str, _option(_ENGINE, "fcfs or priority.")] = "fcfs",
+    max_num_active_seqs: Annotated[int | None, _option(_ENGINE, "Seats in use.")] = None,
+    long_prefill_token_threshold: Annotated[
+        int, _option(_ENGINE, "Most tokens of one prompt per step; 0 = no limit.")
+    ] = 0,
+    prefill_schedule_interval: Annotated[
+        int, _option(_ENGINE, "Steps between steps that prefill.")
+    ] = 1,
+    watermark: Annotated[float, _option(_ENGINE, "Share of blocks kept free.")] = 0.0,
+    scheduler_reserve_full_isl: Annotated[
+        bool, _option(_ENGINE, "Admit only what would fit whole.")
+    ] = True,
+    on_impossible: Annotated[
+        str, _option(_ENGINE, "A request that can never fit: reject it, or stall as vLLM does.")
+    ] = "reject",
+) -> dict[str, Any]:
+    """Scheduler, clock and the engine's other flags, under vLLM's names."""
+    return dict(locals())
+
+
+def allocator_options(
+    allocator: Annotated[
+        str, _option(_ENGINE, "paged or contiguous.", autocompletion=completion.allocator_names)
+    ] = "paged",
+    reservation: Annotated[str, _option(_ENGINE, "Contiguous: max, pow2 or oracle.")] = "max",
+    placement: Annotated[
+        str, _option(_ENGINE, "Contiguous: buddy, first_fit or best_fit.")
+    ] = "buddy",
+) -> dict[str, Any]:
+    """The allocator of a single simulation."""
+    return dict(locals())
+
+
+work_options = merged(trace_options, workload_options, file_options)
+"""All that says what arrives."""
+flag_options = merged(memory_options, engine_options)
+"""All that says how the server is set up."""

@@ -1,0 +1,127 @@
+"""``kvsim plan`` and ``kvsim simulate``: a trace through a server. No logic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import options
+from .inputs import print_notes, server_of, taken_of
+from .options import Force, JsonFlag, OutOption, with_groups
+from .printing import print_json, print_table
+
+Plans = Annotated[str, typer.Option(help="Folder for report.html, figures and plan.json.")]
+
+
+@with_groups(
+    hardware=options.hardware_options,
+    flags=options.flag_options,
+    work=options.work_options,
+)
+def plan(
+    hardware: dict[str, Any],
+    flags: dict[str, Any],
+    work: dict[str, Any],
+    out: Plans = "report",
+    force: Force = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Simulate a trace on a GPU, paged beside contiguous, and write a capacity report."""
+    from ..reports import tables
+    from ..reports.progress import ProgressBar
+    from ..reports.write import write_plan
+    from ..sim.folder import check_folder
+    from ..sim.plan import make_plan, with_default_arrivals
+
+    taken = taken_of(work)
+    server = server_of(hardware, flags, taken.trace)
+    check_folder(out, "plan", force=force)
+    with ProgressBar() as bar:
+        if not taken.arrivals:
+            taken = with_default_arrivals(server, taken, seed=work["seed"], report=bar.report)
+        made = make_plan(server, taken=taken, concurrency=work["concurrency"], report=bar.report)
+    paths = write_plan(made, Path(out), force=force)
+    if as_json:
+        print_json(made.to_json())
+        return
+    for line in tables.headline(made):
+        typer.echo(line)
+    print_table(tables.plan_table(made))
+    print_notes(taken.trace, made.notes)
+    typer.echo(f"Report: {paths[0]} (and {len(paths) - 1} files beside it)")
+
+
+@with_groups(
+    hardware=options.hardware_options,
+    flags=options.flag_options,
+    work=options.work_options,
+    allocator=options.allocator_options,
+)
+def simulate(
+    hardware: dict[str, Any],
+    flags: dict[str, Any],
+    work: dict[str, Any],
+    allocator: dict[str, Any],
+    out: OutOption = None,
+    force: Force = False,
+    exact_steps: Annotated[
+        bool, typer.Option("--exact-steps", help="One engine step at a time: slow, same result.")
+    ] = False,
+    timeline: Annotated[
+        str | None, typer.Option(help="Chrome trace to write for Perfetto: .json or .json.gz.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="OpenMetrics text to write, with vLLM's series.")
+    ] = None,
+    metrics_interval: Annotated[
+        float | None, typer.Option(help="Of --metrics: seconds between scrapes [default: 1].")
+    ] = None,
+    metrics_start: Annotated[
+        float, typer.Option(help="Of --metrics: Unix time of the trace's second 0.")
+    ] = 0.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Replay a trace through one server: latencies, concurrency, where the bytes went."""
+    from ..reports import tables
+    from ..reports.exports import write_exports
+    from ..reports.openmetrics import Scraping
+    from ..reports.progress import ProgressBar
+    from ..reports.timeline import check_name
+    from ..sim.folder import check_folder
+    from ..sim.ignored import ignored
+    from ..sim.job import simulate_server
+    from ..sim.store import write_result
+
+    if timeline is not None:
+        check_name(timeline)
+    scraping = Scraping(interval_s=metrics_interval, start_s=metrics_start)
+    taken = taken_of(work)
+    server = server_of(hardware, {**flags, **allocator}, taken.trace)
+    if out is not None:
+        check_folder(out, "result", force=force)
+    with ProgressBar() as bar:
+        result, summary = simulate_server(
+            server,
+            trace=taken.trace,
+            concurrency=work["concurrency"],
+            exact_steps=exact_steps,
+            report=bar.report,
+        )
+    paths = [] if out is None else write_result(result, summary, out, force=force)
+    exported = write_exports(result, summary, timeline=timeline, metrics=metrics, scraping=scraping)
+    if as_json:
+        print_json(summary.to_json())
+        return
+    typer.echo(server.setting + ".")
+    typer.echo(f"Trace: {taken.origin}, {len(taken.trace)} requests; {taken.arrivals}.")
+    print_table(tables.summary_table(summary))
+    for reason, count in summary.reject_reasons.items():
+        typer.echo(f"Rejected {count}: {reason}.")
+    left_out = ignored(taken.trace, server.deployment, concurrency=work["concurrency"])
+    print_notes(taken.trace, (*taken.trace.notes, *server.notes, *left_out))
+    if out is not None:
+        typer.echo(f"Wrote {out}: {', '.join(path.name for path in paths)}")
+    for path in exported:
+        typer.echo(f"Wrote {path}")

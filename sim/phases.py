@@ -1,0 +1,78 @@
+"""What each request goes through, from its times.
+
+A request's life is cut into *spells*: one begins when it is queued and one at every preemption.
+
+    spell     waits from ``begin``, is admitted at ``admitted``, gets a token at ``decoding``, and
+              lasts until ``end``: the next preemption, or when it leaves
+    queued    begin .. admitted of the first spell        preempted    the same of a later one
+    prefill   admitted .. decoding                        decode       decoding .. end
+
+After a preemption *prefill* computes again what was lost. A time that comes after the end of its
+spell did not happen in it: asynchronously, a request may be preempted while its token is on its
+way. So the phases of a request follow one another without a gap from its arrival until it leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+QUEUED, PREFILL, DECODE, PREEMPTED, SWAPPED = "queued", "prefill", "decode", "preempted", "swapped"
+PHASES = (QUEUED, PREFILL, DECODE, PREEMPTED, SWAPPED)
+"""All that a phase may be; nothing is swapped yet."""
+
+Columns = Mapping[str, NDArray[Any]]
+
+
+def phase_columns(requests: Columns, pauses: Columns) -> Columns:
+    """The phases of requests, in order of request and time.
+
+    Args:
+        requests: ``index``, ``arrival_s``, ``scheduled_s``, ``first_token_s``, ``finish_s``, a row
+            per request that was not rejected; NaN where it did not happen.
+        pauses: ``index``, ``preempted_s``, ``admitted_s``, ``resumed_s``, a row per preemption.
+
+    Returns:
+        ``index``, ``phase``, ``start_s`` and ``end_s`` (NaN where the phase has not ended). A phase
+        that took no time is left out, except for ``preempted``.
+    """
+    spells = _spells(requests, pauses)
+    index, begin, admitted, decoding, end = spells.values()
+    waits = np.where(np.diff(index, prepend=-1) == 0, PREEMPTED, QUEUED)
+    admitted, decoding = _within(admitted, end), _within(decoding, end)
+    starts = np.column_stack([begin, admitted, decoding])
+    ends = np.column_stack([np.fmin(admitted, end), np.fmin(decoding, end), end])
+    names = np.column_stack([waits, np.full(len(index), PREFILL), np.full(len(index), DECODE)])
+    happened = ~np.isnan(starts) & ((starts != ends) | (names == PREEMPTED))
+    return {
+        "index": np.repeat(index, 3)[happened.ravel()],
+        "phase": names[happened],
+        "start_s": starts[happened],
+        "end_s": ends[happened],
+    }
+
+
+def _spells(requests: Columns, pauses: Columns) -> dict[str, NDArray[Any]]:
+    """Index, begin, admission, token and end of every spell, in order of request and time."""
+    came = ~np.isnan(requests["arrival_s"])
+    index = np.concatenate([requests["index"][came], pauses["index"]])
+    order = np.argsort(index, kind="stable")
+    index = index[order]
+    firsts = (requests[name][came] for name in ("arrival_s", "scheduled_s", "first_token_s"))
+    laters = (pauses[name] for name in ("preempted_s", "admitted_s", "resumed_s"))
+    begin, admitted, decoding = (
+        np.concatenate(columns)[order] for columns in zip(firsts, laters, strict=True)
+    )
+    leaves = np.concatenate([requests["finish_s"][came], np.full(len(pauses["index"]), np.nan)])
+    first = np.unique(index, return_index=True)[1]
+    end = np.repeat(leaves[order][first], np.diff(np.append(first, len(index))))
+    end[:-1] = np.where(index[1:] == index[:-1], begin[1:], end[:-1])
+    return {"index": index, "begin": begin, "admitted": admitted, "decoding": decoding, "end": end}
+
+
+def _within(times: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Times of what happened before its spell's end, NaN elsewhere."""
+    return np.where(times >= ends, np.nan, times)
