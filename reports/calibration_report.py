@@ -32,7 +32,7 @@ def calibration_files(profile: Profile, samples: tuple[Sample, ...]) -> dict[str
     """The report's files by name; the same profile and samples give the same bytes."""
     from .calibration_figures import calibration_pictures  # matplotlib, which only files need
     from .calibration_page import calibration_page
-    from .render import png
+    from .render import png, svg_file
     from .style import fresh
 
     calibration = calibration_of(profile, samples)
@@ -41,6 +41,7 @@ def calibration_files(profile: Profile, samples: tuple[Sample, ...]) -> dict[str
         return {
             "report.html": calibration_page(calibration, pictures).encode(),
             **{f"{picture.name}.png": png(picture) for picture in pictures},
+            **{f"{picture.name}.svg": svg_file(picture) for picture in pictures},
         }
 
 

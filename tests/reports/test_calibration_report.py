@@ -220,9 +220,10 @@ def test_every_file_is_written_the_page_first(
         "kvsim.reports.calibration_report.calibration_files", lambda profile, samples: files
     )
     paths = write_calibration_report(made.profile, made.samples, tmp_path / "new" / "report")
-    names = ["report.html", *(f"{name}.png" for name in FIGURES)]
+    names = ["report.html", *(f"{name}.{kind}" for kind in ("png", "svg") for name in FIGURES)]
     assert [path.name for path in paths] == names
-    assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(names)
+    there = sorted(path.name for path in paths[0].parent.iterdir())
+    assert there == sorted([*names, "kvsim.json"])
 
 
 def test_same_input_same_bytes_whatever_the_users_matplotlibrc(
