@@ -120,7 +120,7 @@ def read_folder(directory: str | Path, kind: str) -> dict[str, Path]:
 def kind_of(directory: str | Path) -> str | None:
     """What kind of folder it is; None where kvsim did not write it."""
     manifest = _manifest(Path(directory))
-    return manifest and manifest.get("kind")
+    return None if manifest is None else str(manifest.get("kind", ""))
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:
