@@ -1,0 +1,223 @@
+"""The one set of constants that every row of ``kvsim reproduce`` runs with; nothing is per row.
+
+The PagedAttention paper's evaluation (Kwon et al., SOSP 2023, section 6.1): models and GPUs of its
+Table 1, requests of at most 2,048 tokens, Poisson arrivals, an hour of them (15 minutes for the 175B
+model). Pools hold the slots that the table prints. Systems: vLLM with blocks of 16, prefill first,
+a watermark of 1 % and recompute preemption; Orca with iteration-level batching over a buddy
+allocator, reserving the maximum, a power of two, or what is needed.
+
+Times come from ``--step-cost auto`` without CUDA graphs and without scheduling ahead, which vLLM
+did not have then. Operators are those of a later software stack (the source line says which).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+
+from ...traces import Trace, synthesize, workload_preset
+from ...traces.arrivals import arrival_times
+from ...traces.workload import Workload
+from ..load import load_server
+from ..server import Server
+
+SEED = 1
+MAX_MODEL_LEN = 2048
+"""OPT's context."""
+BLOCK_SIZE = 16
+MAX_NUM_SEQS = 256
+MAX_NUM_BATCHED_TOKENS = 2560
+"""Both: defaults of vLLM 0.1 and 0.2."""
+WATERMARK = 0.01
+NO_LIMIT = 1_000_000
+LATENCY_LEVEL_S = 0.5
+"""Normalised latency, seconds per output token, up to which a rate counts as sustained: the middle
+of the axes of Fig. 12, which end at 1."""
+RATE_STEP = 1.02
+"""A search for a rate ends when its bounds are this close."""
+TRACE_S, SHORT_TRACE_S = 3600.0, 900.0
+"""Length of a trace, full and quick."""
+ORCA = {
+    reservation: {
+        "allocator": "contiguous",
+        "reservation": reservation,
+        "placement": "buddy",
+        "scheduler": "orca",
+    }
+    for reservation in ("max", "pow2", "oracle")
+}
+VLLM: Mapping[str, object] = {
+    "allocator": "paged",
+    "scheduler": "orca",
+    "watermark": WATERMARK,
+}
+SYSTEMS: Mapping[str, Mapping[str, object]] = {
+    "vLLM": VLLM,
+    "Orca (Oracle)": ORCA["oracle"],
+    "Orca (Pow2)": ORCA["pow2"],
+    "Orca (Max)": ORCA["max"],
+}
+_COMMON: Mapping[str, object] = {
+    "enforce_eager": True,
+    "async_scheduling": False,
+    "enable_prefix_caching": False,
+    "max_num_seqs": MAX_NUM_SEQS,
+    "max_num_batched_tokens": MAX_NUM_BATCHED_TOKENS,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A column of Table 1."""
+
+    model: str
+    gpu: str
+    num_gpus: int
+    total_gb: int
+    parameters_gb: int
+    kv_gib: float
+    """The paper's GB of KV are GiB: only so do they give its slots."""
+    pool_slots: int
+    """As printed, but for 13B, where Fig. 2 and 13 need the exact 12 GiB / 800 KiB."""
+    slots_printed: str
+    trace_s: float = TRACE_S
+
+    @property
+    def title(self) -> str:
+        """The model as the paper writes it."""
+        return self.model.upper()
+
+
+MACHINES = {
+    machine.model: machine
+    for machine in (
+        Machine(
+            model="opt-13b",
+            gpu="a100-40gb",
+            num_gpus=1,
+            total_gb=40,
+            parameters_gb=26,
+            kv_gib=12,
+            pool_slots=15_728,
+            slots_printed="15.7K",
+        ),
+        Machine(
+            model="opt-66b",
+            gpu="a100-40gb",
+            num_gpus=4,
+            total_gb=160,
+            parameters_gb=132,
+            kv_gib=21,
+            pool_slots=9_700,
+            slots_printed="9.7K",
+        ),
+        Machine(
+            model="opt-175b",
+            gpu="a100",
+            num_gpus=8,
+            total_gb=640,
+            parameters_gb=346,
+            kv_gib=264,
+            pool_slots=60_074,
+            slots_printed="60.1K",
+            trace_s=SHORT_TRACE_S,
+        ),
+    )
+}
+OPT_13B = MACHINES["opt-13b"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """How thorough a run is, and where public traces lie."""
+
+    full: bool = False
+    traces: Path | None = None
+    """Folder with files as ``kvsim trace fetch`` names them, or with folders of them."""
+
+    def trace_s(self, machine: Machine) -> float:
+        """Seconds of arrivals."""
+        return machine.trace_s if self.full else SHORT_TRACE_S
+
+    def trace_file(self, *names: str) -> Path | None:
+        """The first of these files that is there, gzipped or not."""
+        if self.traces is None:
+            return None
+        for name in names:
+            for path in (name, f"{name}.gz"):
+                found = sorted(self.traces.glob(path)) + sorted(self.traces.glob(f"*/{path}"))
+                if found:
+                    return found[0]
+        return None
+
+
+def lengths(workload: str | Workload, num_requests: int) -> Trace:
+    """Requests of a preset, without arrivals."""
+    drawn = workload_preset(workload) if isinstance(workload, str) else workload
+    return synthesize(workload=drawn, num_requests=num_requests, seed=SEED)
+
+
+def arriving(trace: Trace, rate_per_s: float) -> Trace:
+    """The same requests, Poisson arrivals: always the same draws, nearer or farther apart."""
+    rng = np.random.default_rng(np.random.SeedSequence([SEED, 0xA221]))
+    times = arrival_times(len(trace), process="poisson", rate_per_s=rate_per_s, rng=rng)
+    return trace.with_arrivals(times)
+
+
+def poisson_trace(workload: str | Workload, rate_per_s: float, span_s: float) -> Trace:
+    """So many seconds of Poisson arrivals."""
+    return arriving(lengths(workload, max(2, ceil(rate_per_s * span_s))), rate_per_s)
+
+
+@cache
+def _server(machine: Machine, system: str, block_size: int) -> Server:
+    return load_server(
+        lengths("sharegpt", 2),
+        hardware={"gpu": machine.gpu, "model": machine.model},
+        flags={
+            **_COMMON,
+            **SYSTEMS[system],
+            "block_size": block_size,
+            "max_model_len": MAX_MODEL_LEN,
+            "tensor_parallel_size": machine.num_gpus,
+            "num_gpu_blocks_override": machine.pool_slots // block_size,
+        },
+    )
+
+
+def server_of(
+    machine: Machine, system: str, *, block_size: int = BLOCK_SIZE, **flags: object
+) -> Server:
+    """A system of the paper on one of its machines, with other flags where they are given."""
+    server = _server(machine, system, block_size)
+    return server.with_flags(**flags) if flags else server
+
+
+def constants() -> dict[str, str]:
+    """What holds for every row, in words."""
+    server = server_of(OPT_13B, "vLLM")
+    vllm = server.deployment
+    return {
+        "models and GPUs": "; ".join(
+            f"{one.title} on {one.num_gpus} x {one.gpu}, {one.pool_slots:,} slots"
+            for one in MACHINES.values()
+        ),
+        "step times": f"auto, without CUDA graphs: {server.cost.origin}",
+        "vLLM": f"paged, blocks of {vllm.block_size}, scheduler {vllm.scheduler}, watermark "
+        f"{vllm.watermark:g}, recompute preemption",
+        "Orca": "contiguous, buddy, scheduler orca; reserves max_model_len, a power of two of "
+        "output, or what is needed",
+        "limits": f"max_model_len {MAX_MODEL_LEN}, max_num_seqs {MAX_NUM_SEQS}, "
+        f"max_num_batched_tokens {MAX_NUM_BATCHED_TOKENS}",
+        "lengths": "presets sharegpt and alpaca, fitted to the means of Fig. 11 and one figure of "
+        "Fig. 2 (traces/presets.py)",
+        "sustained rate": f"the rate up to which mean(E2E / output tokens) stays below "
+        f"{LATENCY_LEVEL_S:g} s, to {100 * (RATE_STEP - 1):.0f} %",
+        "traces": f"Poisson, {TRACE_S / 60:.0f} min ({SHORT_TRACE_S / 60:.0f} min for OPT-175B and "
+        f"in the quick set), seed {SEED}",
+    }
