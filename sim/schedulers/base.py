@@ -35,6 +35,7 @@ class SchedulerLimits:
     enable_chunked_prefill: bool = True
     long_prefill_token_threshold: int = 0
     prefill_schedule_interval: int = 1
+    mixed_batches: bool = True
     scheduling_policy: str = "fcfs"
 
     def __post_init__(self) -> None:

@@ -83,7 +83,7 @@ ALLOCATORS = [
         for placement in ("buddy", "first_fit", "best_fit")
     ],
 ]
-SCHEDULERS = ["vllm", "orca", "static"]
+SCHEDULERS = ["vllm", "vllm_v0", "sarathi", "orca", "static"]
 
 
 @st.composite
@@ -152,9 +152,10 @@ def deployments(
         max_model_len=draw(st.sampled_from([64, 128, 256])),
         max_num_seqs=draw(st.sampled_from([1, 3, 64])),
         max_num_batched_tokens=draw(st.sampled_from([4, 17, 64, 2048])),
-        enable_chunked_prefill=draw(st.booleans()) or scheduler != "vllm",
+        enable_chunked_prefill=draw(st.booleans()) or scheduler not in ("vllm", "sarathi"),
         long_prefill_token_threshold=draw(st.sampled_from([0, 0, 16])),
         prefill_schedule_interval=draw(st.sampled_from([1, 1, 3])),
+        mixed_batches=scheduler != "sarathi" or draw(st.booleans()),
         scheduling_policy=draw(st.sampled_from(["fcfs", "fcfs", "priority"])),
         watermark=draw(st.sampled_from([0.0, 0.0, 0.1])),
         scheduler_reserve_full_isl=draw(st.booleans()),
