@@ -40,6 +40,13 @@ def allocator_names(incomplete: str) -> list[str]:
     return _beginning(ALLOCATORS, incomplete)
 
 
+def reproducible_names(incomplete: str) -> list[str]:
+    """Published results."""
+    from ..sim.reproduce import ROWS
+
+    return _beginning(ROWS, incomplete)
+
+
 def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
     """Of names those that go on from what was typed, behind its last comma."""
     before, comma, last = incomplete.rpartition(",")

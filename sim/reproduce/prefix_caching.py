@@ -102,9 +102,7 @@ def tool_agent(setting: Setting) -> Claim:
         return _skipped(name, source, says, TOOL_AGENT)
     curve = cache_curve(load_trace([str(path)]))
     checks = [
-        near(
-            f"LRU, {size:,} blocks", ratio, curve.block_ratio(size), abs=_PAPER_ROOM, unit="share"
-        )
+        near(f"LRU, {size:,} blocks", ratio, curve.block_ratio(size), abs=_PAPER_ROOM, unit="share")
         for size, ratio in FIRST_TABLE.items()
     ]
     return Claim(
@@ -117,7 +115,10 @@ def tool_agent(setting: Setting) -> Claim:
         checks=(
             *checks,
             near(
-                "infinite", FIRST_TABLE_IDEAL, curve.block_ratio(None), abs=_PAPER_ROOM,
+                "infinite",
+                FIRST_TABLE_IDEAL,
+                curve.block_ratio(None),
+                abs=_PAPER_ROOM,
                 unit="share",
             ),
             _saturation(curve),
@@ -130,9 +131,7 @@ def _replayed(trace: Trace, curve: CacheCurve) -> list[Check]:
     """Every size of the independent replay, and LRU before FIFO."""
     fifo = {size: fifo_hit_blocks(trace, size) / curve.block_refs for size in REPLAY_FIFO}
     checks = [
-        near(
-            f"LRU, {size:,} blocks", ratio, curve.block_ratio(size), abs=_DIGITS, unit="share"
-        )
+        near(f"LRU, {size:,} blocks", ratio, curve.block_ratio(size), abs=_DIGITS, unit="share")
         for size, ratio in REPLAY_LRU.items()
     ]
     checks += [

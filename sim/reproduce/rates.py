@@ -150,8 +150,7 @@ def _sustained(
 ) -> dict[str, Sustained]:
     span_s = setting.trace_s(machine)
     return {
-        system: sustained(server_of(machine, system), workload, span_s=span_s)
-        for system in SYSTEMS
+        system: sustained(server_of(machine, system), workload, span_s=span_s) for system in SYSTEMS
     }
 
 

@@ -42,9 +42,7 @@ def saturated(preset: str, system: str, *, num_requests: int = 4_000) -> Backlog
 
     No limit but memory: what is compared is the allocator.
     """
-    server = server_of(
-        OPT_13B, system, max_num_seqs=NO_LIMIT, max_num_batched_tokens=NO_LIMIT
-    )
+    server = server_of(OPT_13B, system, max_num_seqs=NO_LIMIT, max_num_batched_tokens=NO_LIMIT)
     result = simulate(
         lengths(preset, num_requests).backlog(),
         deployment=server.deployment,

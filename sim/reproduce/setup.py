@@ -53,7 +53,7 @@ ORCA = {
 }
 VLLM: Mapping[str, object] = {
     "allocator": "paged",
-    "scheduler": "orca",
+    "scheduler": "vllm_v0",
     "watermark": WATERMARK,
 }
 SYSTEMS: Mapping[str, Mapping[str, object]] = {
