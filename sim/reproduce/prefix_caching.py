@@ -30,7 +30,7 @@ REPLAY_IDEAL = 0.3664
 FIRST_TABLE = {1_000: 0.30, 10_000: 0.40, 30_000: 0.48, 50_000: 0.50, 100_000: 0.51}
 FIRST_TABLE_IDEAL = 0.51
 LOCAL_TOKENS, GLOBAL_TOKENS = 3_000_000, 50_000_000
-_DIGITS = 5e-5
+_DIGITS = 0.001
 _PAPER_ROOM = 0.05
 _TO_GET = "put it there with `kvsim trace fetch mooncake-conversation` and name it with --traces"
 
