@@ -38,7 +38,7 @@ def reproduce(
     force: Force = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Published results of papers, rerun: paper, ours, tolerance, verdict; exit code 1 if one fails."""
+    """Published results, rerun: paper, ours, tolerance, verdict; exit code 1 where one fails."""
     from ..reports.progress import ProgressBar
     from ..reports.reproduce_report import KIND, reproduction_tables, write_reproduction
     from ..reports.reproduce_sheets import closing_lines

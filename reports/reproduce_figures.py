@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -116,7 +117,7 @@ def _name_bar(axes: Axes, place: float, value: float, *, shares: bool) -> None:
     )
 
 
-def _look(every: Sequence[Series], series: Series) -> dict[str, object]:
+def _look(every: Sequence[Series], series: Series) -> dict[str, Any]:
     if series.paper:
         return {"facecolor": "none", "edgecolor": QUIET, "linewidth": 1.3}
     ours = [one for one in every if not one.paper]
@@ -142,7 +143,9 @@ def _draw_lines(axes: Axes, chart: Chart) -> None:
                 label=series.name,
             )
             continue
-        marked = {"marker": "o", "markersize": 3.5} if len(series.x) <= 4 * _FEW else {}
+        marked: dict[str, Any] = (
+            {"marker": "o", "markersize": 3.5} if len(series.x) <= 4 * _FEW else {}
+        )
         axes.plot(series.x, series.y, label=series.name, **style(position), **marked)
         position += 1
     if chart.level is not None:
@@ -182,7 +185,7 @@ def _shared_handles(charts: Sequence[Chart]) -> list[object]:
             if chart.stacked:
                 handles[series.name] = Patch(color=colour, label=series.name)
             elif len(chart.series) > 1:
-                handles[series.name] = Patch(label=series.name, **_look(chart.series, series))  # type: ignore[arg-type]
+                handles[series.name] = Patch(label=series.name, **_look(chart.series, series))
     return list(handles.values())
 
 

@@ -12,6 +12,7 @@ from .sheet import Sheet
 HOLDS, FAILS, KNOWN = "holds", "does not hold", "does not hold (known)"
 COLUMNS = ("figure", "paper", "ours", "tolerance", "verdict")
 _TEXT = (0, 4)
+_SIGNS = {"share": " %", "x": "x", "points": " points", "s": " s", "ms": " ms"}
 
 
 def claims_sheet(found: Reproduction) -> Sheet:
@@ -58,29 +59,30 @@ def verdict_words(claim: Claim) -> str:
 
 
 def room(check: Check) -> str:
-    """The interval in which it holds: ``6.16 to 7.84``, ``at least 1.00x``, ``exact``."""
-    low, high = (value_words(end, check.unit) for end in (check.low, check.high))
+    """The interval in which it holds: ``6.16 to 7.84``, ``at least 1x``, ``exact``."""
     if check.low == check.high:
         return "exact"
+    low, high = (_number(end, check.unit) for end in (check.low, check.high))
+    unit = _SIGNS.get(check.unit, "")
     if math.isinf(check.high):
-        return f"at least {low}"
-    if math.isinf(check.low):
-        return f"at most {high}"
-    return f"{low} to {high}"
+        return f"at least {low}{unit}"
+    if math.isinf(check.low) or (check.low == 0 and check.unit in _SIGNS):
+        return f"at most {high}{unit}"
+    return f"{low} to {high}{unit}"
 
 
 def value_words(value: float, unit: str) -> str:
     """A figure with its unit, never more digits than can be compared."""
     if not math.isfinite(value):
         return words.NONE
+    return f"{_number(value, unit)}{_SIGNS.get(unit, '')}"
+
+
+def _number(value: float, unit: str) -> str:
     if unit == "share":
-        return f"{100 * value:.2f} %"
-    if unit == "points":
-        return f"{100 * value:+.1f} points"
+        return f"{100 * value:.4g}" if abs(value) >= 0.1 else f"{100 * value:.3g}"
     if unit == "x":
-        return f"{value:.3g}x" if value >= 1.1 or value <= 0.9 else f"{value:.3f}x"
-    if unit == "s":
-        return words.seconds(value)
+        return f"{value:.2f}" if value < 99.5 else words.count(value)
     if unit == "tokens" or abs(value) >= 1000:
         return words.count(value)
     return words.number(value, digits=4)

@@ -201,7 +201,7 @@ def fig_13(setting: Setting) -> Claim:
 def _batched(preset: str, rate: float, system: str, setting: Setting) -> float:
     if system != "vLLM":
         return saturated(preset, system).mean_running
-    trace = poisson_trace(preset, rate, setting.trace_s(OPT_13B))
+    trace = poisson_trace(preset, rate, OPT_13B, setting)
     return run_at(server_of(OPT_13B, system), trace, rate).mean_running
 
 

@@ -27,6 +27,8 @@ from .setup import (
     NO_LIMIT,
     OPT_13B,
     RATE_STEP,
+    Machine,
+    Setting,
     lengths,
     poisson_trace,
     server_of,
@@ -37,14 +39,14 @@ _MOST_ROUNDS = 24
 
 
 @cache
-def saturated(preset: str, system: str, *, num_requests: int = 4_000) -> Backlog:
+def saturated(workload: str | Workload, system: str, *, num_requests: int = 4_000) -> Backlog:
     """OPT-13B with a queue that never empties, every step of one length: no timing model.
 
     No limit but memory: what is compared is the allocator.
     """
     server = server_of(OPT_13B, system, max_num_seqs=NO_LIMIT, max_num_batched_tokens=NO_LIMIT)
     result = simulate(
-        lengths(preset, num_requests).backlog(),
+        lengths(workload, num_requests).backlog(),
         deployment=server.deployment,
         cost=AffineCost(base_s=_STEP_S),
         num_gpu_blocks=server.num_gpu_blocks,
@@ -105,7 +107,8 @@ def sustained(
     server: Server,
     workload: str | Workload,
     *,
-    span_s: float,
+    machine: Machine,
+    setting: Setting,
     dressed: Callable[[Trace], Trace] | None = None,
 ) -> Sustained:
     """Bisect the rate at which the normalised latency crosses the level.
@@ -113,13 +116,14 @@ def sustained(
     Args:
         server: one system.
         workload: lengths of the requests.
-        span_s: seconds of arrivals in each run.
+        machine: whose traces are that long.
+        setting: quick or full.
         dressed: adds what lengths do not say, samples or beams.
     """
     runs: dict[float, Run] = {}
 
     def late(rate: float) -> bool:
-        trace = poisson_trace(workload, rate, span_s)
+        trace = poisson_trace(workload, rate, machine, setting)
         run = runs[rate] = run_at(server, trace if dressed is None else dressed(trace), rate)
         return run.normalised_latency_s > LATENCY_LEVEL_S
 

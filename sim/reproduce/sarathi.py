@@ -92,9 +92,7 @@ def _server(workload: str, flags: Mapping[str, object]) -> Server:
     return resolve(
         model=model,
         gpu=load_gpu("a100"),
-        trace=synthesize(
-            workload=workload_preset(workload), num_requests=4 * NUM_REQUESTS, seed=0
-        ),
+        trace=synthesize(workload=workload_preset(workload), num_requests=4 * NUM_REQUESTS, seed=0),
         flags={
             "scheduler": "sarathi",
             "tensor_parallel_size": NUM_GPUS,
@@ -106,9 +104,7 @@ def _server(workload: str, flags: Mapping[str, object]) -> Server:
 
 def _step(what: str, longer: _Times, shorter: _Times, name: str) -> Check:
     found = getattr(longer, name) / getattr(shorter, name)
-    return within(
-        what, 1.0, float("inf"), found, unit="x", printed="longer", shape=True
-    )
+    return within(what, 1.0, float("inf"), found, unit="x", printed="longer", shape=True)
 
 
 def _chart(workload: str, times: dict[str, _Times]) -> Chart:

@@ -1,9 +1,9 @@
 """The one set of constants that every row of ``kvsim reproduce`` runs with; nothing is per row.
 
 The PagedAttention paper's evaluation (Kwon et al., SOSP 2023, section 6.1): models and GPUs of its
-Table 1, requests of at most 2,048 tokens, Poisson arrivals, an hour of them (15 minutes for the 175B
-model). Pools hold the slots that the table prints. Systems: vLLM with blocks of 16, prefill first,
-a watermark of 1 % and recompute preemption; Orca with iteration-level batching over a buddy
+Table 1, requests of at most 2,048 tokens, Poisson arrivals, an hour of them (15 minutes for
+OPT-175B). Pools hold the slots that the table prints. Systems: vLLM with blocks of 16, prefill
+first, a watermark of 1 % and recompute preemption; Orca with iteration-level batching over a buddy
 allocator, reserving the maximum, a power of two, or what is needed.
 
 Times come from ``--step-cost auto`` without CUDA graphs and without scheduling ahead, which vLLM
@@ -42,6 +42,8 @@ RATE_STEP = 1.02
 """A search for a rate ends when its bounds are this close."""
 TRACE_S, SHORT_TRACE_S = 3600.0, 900.0
 """Length of a trace, full and quick."""
+MOST_QUICK_REQUESTS = 10_000
+"""Of a trace in the quick set."""
 ORCA = {
     reservation: {
         "allocator": "contiguous",
@@ -144,6 +146,11 @@ class Setting:
         """Seconds of arrivals."""
         return machine.trace_s if self.full else SHORT_TRACE_S
 
+    @property
+    def most_requests(self) -> int:
+        """At which a trace ends before its time."""
+        return NO_LIMIT if self.full else MOST_QUICK_REQUESTS
+
     def trace_file(self, *names: str) -> Path | None:
         """The first of these files that is there, gzipped or not."""
         if self.traces is None:
@@ -169,9 +176,12 @@ def arriving(trace: Trace, rate_per_s: float) -> Trace:
     return trace.with_arrivals(times)
 
 
-def poisson_trace(workload: str | Workload, rate_per_s: float, span_s: float) -> Trace:
-    """So many seconds of Poisson arrivals."""
-    return arriving(lengths(workload, max(2, ceil(rate_per_s * span_s))), rate_per_s)
+def poisson_trace(
+    workload: str | Workload, rate_per_s: float, machine: Machine, setting: Setting
+) -> Trace:
+    """Poisson arrivals for as long as the setting says."""
+    wanted = max(2, ceil(rate_per_s * setting.trace_s(machine)))
+    return arriving(lengths(workload, min(wanted, setting.most_requests)), rate_per_s)
 
 
 @cache
@@ -219,5 +229,5 @@ def constants() -> dict[str, str]:
         "sustained rate": f"the rate up to which mean(E2E / output tokens) stays below "
         f"{LATENCY_LEVEL_S:g} s, to {100 * (RATE_STEP - 1):.0f} %",
         "traces": f"Poisson, {TRACE_S / 60:.0f} min ({SHORT_TRACE_S / 60:.0f} min for OPT-175B and "
-        f"in the quick set), seed {SEED}",
+        f"in the quick set, {MOST_QUICK_REQUESTS:,} requests at most), seed {SEED}",
     }
