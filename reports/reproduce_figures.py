@@ -45,7 +45,7 @@ def claim_picture(claim: Claim) -> Picture | None:
     return Picture(
         name=claim.name,
         title=claim.source,
-        caption=f"{claim.says} {claim.how}",
+        caption=caption(claim.charts),
         alt="; ".join(
             f"{check.what}: paper {check.paper}, ours {check.ours:.4g}"
             for check in claim.checks[:_FEW]
@@ -54,6 +54,19 @@ def claim_picture(claim: Claim) -> Picture | None:
         figure=figure,
         sheet=check_sheet(claim),
     )
+
+
+def caption(charts: Sequence[Chart]) -> str:
+    """How to read them."""
+    every = [series for chart in charts for series in chart.series]
+    parts = []
+    if any(chart.stacked for chart in charts):
+        parts.append("Below each of ours the paper's bar.")
+    elif any(series.paper for series in every):
+        parts.append("Ours filled, the paper's figures hollow.")
+    if any(chart.level is not None for chart in charts):
+        parts.append("Across: the level up to which a rate counts as sustained, in the legend.")
+    return " ".join(parts) or "Ours; the paper prints no values to stand beside them."
 
 
 def _height_in(chart: Chart) -> float:
@@ -80,7 +93,7 @@ def _draw_bars(axes: Axes, chart: Chart) -> None:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.4g}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.6g}"))
 
 
 def _stack(axes: Axes, chart: Chart, places: np.ndarray) -> None:
@@ -152,7 +165,7 @@ def _draw_lines(axes: Axes, chart: Chart) -> None:
         axes.axhline(chart.level, color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)))
     if chart.log_x:
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.4g}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.6g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         _few_ticks(axes, chart)
     axes.set_ylim(0, chart.y_max)

@@ -31,7 +31,7 @@ def claims_sheet(found: Reproduction) -> Sheet:
 def check_sheet(claim: Claim) -> Sheet:
     """A row for each figure of one result."""
     return Sheet(
-        title=claim.source,
+        title=f"{claim.name}: paper and ours",
         columns=COLUMNS,
         rows=tuple(check_row(check) for check in claim.checks),
         text_columns=_TEXT,

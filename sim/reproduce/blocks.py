@@ -205,7 +205,7 @@ def seed_block_size(setting: Setting) -> Claim:
                 shares=True,
             ),
             Chart(
-                title="Prompt tokens that a prefix cache finds, of those found by tokens",
+                title="Found by a prefix cache, of what tokens would find",
                 x_title="block size, tokens",
                 y_title="found",
                 series=tuple(

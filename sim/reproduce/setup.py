@@ -225,7 +225,7 @@ def constants() -> dict[str, str]:
         "limits": f"max_model_len {MAX_MODEL_LEN}, max_num_seqs {MAX_NUM_SEQS}, "
         f"max_num_batched_tokens {MAX_NUM_BATCHED_TOKENS}",
         "lengths": "presets sharegpt and alpaca, fitted to the means of Fig. 11 and one figure of "
-        "Fig. 2 (traces/presets.py)",
+        "Fig. 2 of the paper",
         "sustained rate": f"the rate up to which mean(E2E / output tokens) stays below "
         f"{LATENCY_LEVEL_S:g} s, to {100 * (RATE_STEP - 1):.0f} %",
         "traces": f"Poisson, {TRACE_S / 60:.0f} min ({SHORT_TRACE_S / 60:.0f} min for OPT-175B and "
