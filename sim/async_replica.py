@@ -92,7 +92,7 @@ class AsyncReplica(Replica):
         usage = self.allocator.usage(blocked=scheduler.blocked)
         slots = self._slots(tokens, usage)
         num_waiting = len(scheduler.waiting)
-        moment = Moment(len(batch.requests), num_waiting, scheduler.blocked, slots, usage)
+        moment = Moment(batch.num_requests, num_waiting, scheduler.blocked, slots, usage)
         if not empty:
             if self._watch is not None:
                 self._watch(start, partial(self._tokens_of, following.step.held_back, True))

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ..request import Request
 
-Key = tuple[int, float, int]
+Key = tuple[int, float, int, int]
 
 
 class WaitingQueue(Protocol):
@@ -53,7 +53,7 @@ class PriorityQueue(list[tuple[Key, Request]]):
     """The most urgent first: a heap."""
 
     def add(self, request: Request) -> None:
-        key = (request.priority, request.arrival_ns, request.tie_rank)
+        key = (request.priority, request.arrival_ns, request.tie_rank, request.sample)
         heappush(self, (key, request))
 
     put_back = add
