@@ -196,7 +196,8 @@ class Replica:
             left = self._leave(self.scheduler.retire(()))
             self._log(start, 0.0, shape, step, moment, evicted, left)
             self._stuck = self._starts_over_for_ever(step)
-            self._check_progress(step)
+            if not left:
+                self._check_progress(step)
             if not left and not step.preempted:
                 yield self._sleep()  # nothing runs and the head of the queue does not fit
             return

@@ -157,7 +157,7 @@ class Scheduler(ABC):
     def add(self, request: Request) -> bool:
         """Queue an arrival; True if the coming steps may change because of it."""
         self.waiting.add(request)
-        return self.waiting.head() is request and self._has_seats(request)
+        return self.waiting.head() is request and (self._has_seats(request) or self.blocked)
 
     def only_decodes(self) -> bool:
         """Whether the next step, and those after it until something happens, only decode."""

@@ -149,6 +149,7 @@ class VllmScheduler(Scheduler):
         if head.swapped_tokens and head.group is not None and head.group.width > budget:
             return 0, cached  # its sequences go on together
         tokens = min(head.known - cached, cap)
-        if tokens > budget and not self.limits.enable_chunked_prefill:
+        recovering = head.group is not None and head.group.recovering  # one member after another
+        if tokens > budget and not self.limits.enable_chunked_prefill and not recovering:
             return 0, cached
         return min(tokens, budget), cached
