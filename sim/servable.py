@@ -27,6 +27,8 @@ class Arrivals(Contents, Protocol):
     def delay_s(self) -> NDArray[np.float64] | None: ...
     @property
     def priority(self) -> NDArray[np.int64] | None: ...
+    @property
+    def tenant(self) -> NDArray[np.int64] | None: ...
 
 
 def rejections(trace: Arrivals, deployment: Deployment, num_gpu_blocks: int) -> list[str]:
@@ -63,13 +65,15 @@ def make_requests(trace: Arrivals, max_model_len: int) -> list[Request]:
     """The requests of a trace; outputs end where the engine stops, at ``max_model_len``."""
     prompts, outputs = trace.prompt_tokens.tolist(), trace.output_tokens.tolist()
     urgency = [0] * len(prompts) if trace.priority is None else trace.priority.tolist()
-    rows = zip(prompts, outputs, urgency, strict=True)
+    tenants = [0] * len(prompts) if trace.tenant is None else trace.tenant.tolist()
+    rows = zip(prompts, outputs, urgency, tenants, strict=True)
     return [
         Request(
             index=index,
             prompt_tokens=prompt,
             output_tokens=min(output, max_model_len - prompt) if prompt < max_model_len else output,
             priority=priority,
+            tenant=tenant,
         )
-        for index, (prompt, output, priority) in enumerate(rows)
+        for index, (prompt, output, priority, tenant) in enumerate(rows)
     ]
