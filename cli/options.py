@@ -169,7 +169,7 @@ def file_options(
 
 def workload_options(
     workload: Annotated[
-        str | None, _option(_WORK, "sharegpt, alpaca, azure-chat or azure-code lengths.")
+        str | None, _option(_WORK, "Lengths: sharegpt, alpaca, azure-chat, azure-code ...")
     ] = None,
     prompt_tokens: Annotated[int | None, _option(_WORK, "Every prompt has so many.")] = None,
     output_tokens: Annotated[int | None, _option(_WORK, "Every output has so many.")] = None,
@@ -345,7 +345,11 @@ def cost_options(
 def engine_options(
     scheduler: Annotated[
         str,
-        _option(_ENGINE, "vllm, orca or static.", autocompletion=completion.scheduler_names),
+        _option(
+            _ENGINE,
+            "vllm, vllm_v0 (prompts first), sarathi, orca or static.",
+            autocompletion=completion.scheduler_names,
+        ),
     ] = "vllm",
     step_cost: StepCostSpec = "auto",
     profile: ProfilePath = None,
@@ -369,7 +373,13 @@ def engine_options(
     prefill_schedule_interval: Annotated[
         int, _option(_ENGINE, "Steps between steps that prefill.")
     ] = 1,
-    watermark: Annotated[float, _option(_ENGINE, "Share of blocks kept free.")] = 0.0,
+    mixed_batches: Annotated[
+        bool, _option(_ENGINE, "sarathi: chunks of prompts share a step with decodes.")
+    ] = True,
+    watermark: Annotated[
+        float | None,
+        _option(_ENGINE, "Share of blocks kept free (0; of vllm_v0 and sarathi 0.01)."),
+    ] = None,
     scheduler_reserve_full_isl: Annotated[
         bool, _option(_ENGINE, "Admit only what would fit whole.")
     ] = True,

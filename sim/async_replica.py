@@ -48,6 +48,7 @@ class AsyncReplica(Replica):
 
     def _serve(self) -> Generator[Event, Any, None]:
         while not self._stuck:
+            self.scheduler.waiting.step_ended()
             cancelled = bool(self._gone) and self._drop_cancelled()
             if self._ready is None:
                 if not self.scheduler.has_work():

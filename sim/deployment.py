@@ -50,6 +50,8 @@ class Deployment:
     max_num_active_seqs: int | None = None
     long_prefill_token_threshold: int = 0
     prefill_schedule_interval: int = 1
+    mixed_batches: bool = True
+    """Sarathi only: chunks of prompts share a step with decodes."""
     scheduling_policy: str = "fcfs"
     watermark: float = 0.0
     scheduler_reserve_full_isl: bool = True
@@ -110,6 +112,15 @@ class Deployment:
             )
         if self.prefix_cache == "radix" and not self.enable_prefix_caching:
             raise ValueError("prefix_cache(=radix) needs enable_prefix_caching, which is off.")
+        if self.scheduler == "sarathi" and self.kv_groups:
+            raise ValueError(
+                "scheduler(=sarathi) needs layers that all keep every token: switch the hybrid "
+                "KV-cache manager off (--disable-hybrid-kv-cache-manager)."
+            )
+        if not self.mixed_batches and self.scheduler != "sarathi":
+            raise ValueError(
+                f"mixed_batches(=False) needs scheduler sarathi, not {self.scheduler}."
+            )
         if self.async_scheduling and self.scheduler != "vllm":
             raise ValueError(f"async_scheduling(=True) needs scheduler vllm, not {self.scheduler}.")
         self._check_moves()
@@ -156,6 +167,7 @@ class Deployment:
             enable_chunked_prefill=self.enable_chunked_prefill,
             long_prefill_token_threshold=rounds * self.long_prefill_token_threshold,
             prefill_schedule_interval=self.prefill_schedule_interval,
+            mixed_batches=self.mixed_batches,
             scheduling_policy=self.scheduling_policy,
         )
 

@@ -71,7 +71,9 @@ class Group:
 
     def known_of(self, member: Request) -> int | None:
         """Known tokens of a member that is preempted or recovers; None while its own holds."""
-        return self.kept[self.members.index(member)] if self.kept else None
+        if not self.kept or member not in self.members:
+            return None
+        return self.kept[self.members.index(member)]
 
     def restore(self) -> None:
         """The members' known tokens are their own again."""

@@ -134,6 +134,7 @@ class Replica:
 
     def _serve(self) -> Generator[Event, Any, None]:
         while not self._stuck:
+            self.scheduler.waiting.step_ended()
             if self._gone:
                 self._drop_cancelled()
             if not self.scheduler.has_work():

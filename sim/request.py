@@ -56,6 +56,7 @@ class Request:
         "shared_blocks",
         "silent_since_ns",
         "swapped_tokens",
+        "tenant",
         "tie_rank",
         "total_tokens",
         "waited_ns",
@@ -71,11 +72,14 @@ class Request:
         output_tokens: int,
         arrival_ns: float = 0.0,
         priority: int = 0,
+        tenant: int = 0,
     ) -> None:
         self.index = index
         """Row in the trace."""
         self.priority = priority
         """Smaller is more urgent."""
+        self.tenant = tenant
+        """On whose behalf it runs."""
         self.tie_rank = index
         """Order among requests of one priority and arrival time: that of their ids."""
         self.row = self

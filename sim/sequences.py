@@ -91,15 +91,18 @@ def make_requests(trace: Sampled, deployment: Deployment) -> list[Request]:
     longest = deployment.max_model_len
     prompts, outputs = trace.prompt_tokens.tolist(), trace.output_tokens.tolist()
     urgency = [0] * len(prompts) if trace.priority is None else trace.priority.tolist()
-    rows = zip(prompts, outputs, urgency, strict=True)
+    tenant: NDArray[np.int64] | None = getattr(trace, "tenant", None)
+    tenants = [0] * len(prompts) if tenant is None else tenant.tolist()
+    rows = zip(prompts, outputs, urgency, tenants, strict=True)
     requests = [
         Request(
             index=index,
             prompt_tokens=prompt,
             output_tokens=min(output, longest - prompt) if prompt < longest else output,
             priority=priority,
+            tenant=tenant,
         )
-        for index, (prompt, output, priority) in enumerate(rows)
+        for index, (prompt, output, priority, tenant) in enumerate(rows)
     ]
     found = widths(trace)
     if found is not None and deployment.parallel_sampling == "fork":
@@ -120,6 +123,7 @@ def copies(request: Request, count: int) -> list[Request]:
             output_tokens=request.total_tokens - request.prompt_tokens,
             arrival_ns=request.arrival_ns,
             priority=request.priority,
+            tenant=request.tenant,
         )
         one.sample, one.row, one.tie_rank = sample, request, request.tie_rank
         sequences.append(one)

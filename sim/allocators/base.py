@@ -52,6 +52,8 @@ class Allocator(ABC):
     pool_slots: int
     slots_per_token: int = 1
     """Slots that a token fills: one for each group of layers."""
+    watermark_slots: int = 0
+    """Kept free when a request is admitted beside others."""
     num_evicted_blocks: int = 0
     """Blocks whose cached KV had to go so far."""
     num_copied_blocks: int = 0

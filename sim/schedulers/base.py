@@ -20,7 +20,8 @@ from ..batch import RunningBatch
 from ..group import Group, sequences
 from ..request import NEVER, Request
 from ..swap import Swap
-from .queue import QUEUES, WaitingQueue
+from .policies import POLICIES
+from .queue import WaitingQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +38,12 @@ class SchedulerLimits:
     enable_chunked_prefill: bool = True
     long_prefill_token_threshold: int = 0
     prefill_schedule_interval: int = 1
+    mixed_batches: bool = True
     scheduling_policy: str = "fcfs"
 
     def __post_init__(self) -> None:
-        if self.scheduling_policy not in QUEUES:
-            raise unknown_name(self.scheduling_policy, QUEUES, field="scheduling_policy")
+        if self.scheduling_policy not in POLICIES:
+            raise unknown_name(self.scheduling_policy, POLICIES, field="scheduling_policy")
         for name in ("max_num_seqs", "max_num_batched_tokens", "prefill_schedule_interval"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}(={getattr(self, name)}) must be > 0.")
@@ -124,7 +126,7 @@ class Scheduler(ABC):
         self.batch = batch
         self.limits = limits
         self.swap = swap
-        self.waiting: WaitingQueue = QUEUES[limits.scheduling_policy]()
+        self.waiting: WaitingQueue = POLICIES[limits.scheduling_policy](batch)
         self.blocked = False
         """Who waits, waits for memory: the head was refused, or others were preempted for it."""
         self.held_tokens = 0
@@ -156,8 +158,11 @@ class Scheduler(ABC):
 
     def add(self, request: Request) -> bool:
         """Queue an arrival; True if the coming steps may change because of it."""
-        self.waiting.add(request)
-        return self.waiting.head() is request and (self._has_seats(request) or self.blocked)
+        waiting = self.waiting
+        waiting.add(request)
+        if waiting.restless:
+            return True
+        return waiting.head() is request and (self._has_seats(request) or self.blocked)
 
     def only_decodes(self) -> bool:
         """Whether the next step, and those after it until something happens, only decode."""
@@ -182,7 +187,7 @@ class Scheduler(ABC):
 
     def _may_change(self, head: Request) -> bool:
         """Whether what keeps the head waiting may change while others merely decode."""
-        return self.allocator.may_admit_soon(head)
+        return self.waiting.may_change() or self.allocator.may_admit_soon(head)
 
     def after_run(self, steps: int) -> None:  # noqa: B027  most schedulers keep no count
         """So many steps were run in which everybody decoded."""
@@ -275,12 +280,11 @@ class Scheduler(ABC):
     def _make_room(self, request: Request, tokens: int, step: Step, now_ns: float) -> bool:
         """Room for so many tokens in all, preempting others, at last itself, while there is none.
 
-        First come first served preempts the most recently admitted; by priority the least urgent,
-        the latest to arrive, the first in running order (``golden/RULES.md`` 3.5).
+        Whom is for the policy to say (``golden/RULES.md`` 3.5).
         """
         new = 1 if request.decoding else tokens - request.computed
         while not self.allocator.extend(request, tokens):
-            victim = self._victim()
+            victim = self.waiting.victim(self.batch)
             if step.events is not None:
                 step.events += [Event("f", request, new), Event("p", victim)]
             for one in sequences(victim):
@@ -297,11 +301,6 @@ class Scheduler(ABC):
         if step.events is not None and self.allocator.taken:
             step.events.append(Event("a", request, new, 0, tuple(self.allocator.taken)))
         return True
-
-    def _victim(self) -> Request:
-        if self.limits.scheduling_policy == "fcfs":
-            return self.batch.last()
-        return max(self.batch.requests, key=lambda one: (one.priority, one.arrival_ns))
 
     def _undo(self, victim: Request, step: Step) -> None:
         """A request that already has its tokens of this step loses them."""

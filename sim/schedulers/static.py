@@ -27,7 +27,8 @@ class StaticScheduler(OrcaScheduler):
         self._done: list[Request] = []
 
     def add(self, request: Request) -> bool:
-        return super().add(request) and self._open
+        matters = super().add(request)
+        return matters and (self._open or self.waiting.restless)
 
     def schedule(self, now_ns: float) -> Step:
         if not self.batch.requests:
