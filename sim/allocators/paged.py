@@ -108,6 +108,9 @@ class PagedAllocator(Allocator):
         self._take(request, count)
         return True
 
+    def blocks_to_swap(self, request: Request) -> int:
+        return self.blocks_for(request.computed)
+
     def release(self, request: Request) -> None:
         blocks = request.blocks
         if len(blocks) == request.final_blocks:

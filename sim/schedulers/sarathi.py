@@ -92,9 +92,9 @@ class SarathiScheduler(Scheduler):
                 if step.events is not None:
                     step.events.append(Event("f", head, tokens))
                 return
-            self._take_head(tokens, step, now_ns)
+            found = self._found(head)
+            budget -= self._take_head(tokens, step, now_ns, cached=found)
             self.allocator.extend(head, head.known)
-            budget -= tokens
 
     def _ask_head(self) -> bool:
         head = self.waiting.head()
@@ -102,9 +102,12 @@ class SarathiScheduler(Scheduler):
 
     def _head_tokens(self, budget: int, *, alone: bool) -> int:
         """Tokens that the head of the queue would get; none where no seat or budget is left."""
-        if not self.waiting or len(self.batch.requests) >= self.limits.seats:
+        if not self.waiting or not self._has_seats(self.waiting.head()):
             return 0
-        known = self.waiting.head().known
+        head = self.waiting.head()
+        if head.swapped_tokens and head.group is not None and head.group.width > budget:
+            return 0  # its sequences go on together
+        wanted = head.known - self._found(head)
         if self.limits.enable_chunked_prefill:
-            return max(0, min(known, budget))
-        return known if alone or known <= budget else 0
+            return max(0, min(wanted, budget))
+        return wanted if alone or wanted <= budget else 0

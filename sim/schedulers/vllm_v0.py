@@ -46,9 +46,22 @@ class VllmV0Scheduler(Scheduler):
 
     def _may_admit(self, budget: int) -> bool:
         """Whether nothing but memory can keep the head of the queue waiting."""
-        if not self.waiting or len(self.batch.requests) >= self.limits.seats:
+        if not self.waiting or not self._has_seats(self.waiting.head()):
             return False
-        return self.waiting.head().known <= budget
+        return self._head_tokens() <= budget or self._recovers_alone(budget)
+
+    def _head_tokens(self) -> int:
+        """Tokens that the head of the queue has to compute, with those of a group swapped out."""
+        head = self.waiting.head()
+        if head.swapped_tokens and head.group is not None and head.group.forked:
+            return head.group.width
+        return head.known - self._found(head)
+
+    def _recovers_alone(self, budget: int) -> bool:
+        """A group computes again what all of its sequences had, which may be more than a step."""
+        group = self.waiting.head().group
+        whole = budget == self.limits.max_num_batched_tokens
+        return group is not None and group.recovering and whole
 
     def _ask_head(self) -> bool:
         head = self.waiting.head()
@@ -58,13 +71,13 @@ class VllmV0Scheduler(Scheduler):
         self.blocked = False
         budget = self.limits.max_num_batched_tokens
         while self._may_admit(budget):
-            tokens = self.waiting.head().known
+            head = self.waiting.head()
+            found = self._found(head)
             if not self._ask_head():
                 if step.events is not None:
-                    step.events.append(Event("f", self.waiting.head(), tokens))
+                    step.events.append(Event("f", head, head.known - found))
                 return
-            self._take_head(tokens, step, now_ns)
-            budget -= tokens
+            budget -= self._take_head(head.known - found, step, now_ns, cached=found)
 
     def _run_running(self, step: Step, now_ns: float) -> None:
         requests, number = self.batch.requests, self.batch.step
