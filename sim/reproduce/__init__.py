@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import blocks, jenga, pagedattention, prefix_caching, rates, sarathi, seed
+from . import blocks, jenga, pagedattention, prefix_caching, rates, sarathi, seed, sharing
 from .row import Row
 
 ROWS: dict[str, Row] = {
@@ -15,6 +15,9 @@ ROWS: dict[str, Row] = {
     "pagedattention-fig-12-sharegpt": Row(run=rates.fig_12_sharegpt, weight=80),
     "pagedattention-fig-12-alpaca": Row(run=rates.fig_12_alpaca, weight=300),
     "pagedattention-fig-13": Row(run=pagedattention.fig_13, weight=15),
+    "pagedattention-fig-14": Row(run=sharing.fig_14, weight=40),
+    "pagedattention-fig-15": Row(run=sharing.fig_15, weight=60),
+    "pagedattention-fig-16": Row(run=sharing.fig_16, weight=40),
     "pagedattention-fig-17": Row(run=rates.fig_17, weight=20),
     "pagedattention-fig-18": Row(run=blocks.fig_18, weight=20),
     "pagedattention-fig-19": Row(run=blocks.fig_19),

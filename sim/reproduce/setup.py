@@ -13,7 +13,7 @@ did not have then. Operators are those of a later software stack (the source lin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil
 from pathlib import Path
@@ -132,6 +132,8 @@ MACHINES = {
     )
 }
 OPT_13B = MACHINES["opt-13b"]
+LLAMA_13B = replace(OPT_13B, model="llama-13b")
+"""Fig. 16; its token takes as many bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -214,9 +214,7 @@ def test_rows_are_chosen_by_name_or_paper() -> None:
 def test_processes_change_nothing() -> None:
     names = ("jenga-ratio", "pagedattention-table-1")
     told: list[tuple[str, int, int]] = []
-    alone = reproduce(
-        names, setting=Setting(), jobs=1, report=lambda *state: told.append(state)
-    )
+    alone = reproduce(names, setting=Setting(), jobs=1, report=lambda *state: told.append(state))
     assert reproduce(names, setting=Setting(), jobs=2) == alone
     assert [done for _, done, _ in told] == [1, 2]
     assert [claim.name for claim in alone.claims] == list(names)
