@@ -171,9 +171,11 @@ class Scheduler(ABC):
             return False
         if batch.beams or self.allocator.will_copy:
             return False
-        if not self.waiting:
+        if not self.waiting or len(batch.requests) >= self.limits.seats:
             return True
         head = self.waiting.head()
+        if self.waiting.may_change():  # to one that needs fewer seats
+            return False
         return not (self._has_seats(head) and self._may_change(head))
 
     def _has_seats(self, head: Request) -> bool:
