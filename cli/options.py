@@ -181,6 +181,9 @@ def workload_options(
     prefix_tokens: Annotated[int | None, _option(_WORK, "Synthetic: tokens of each.")] = None,
     turns: Annotated[int | None, _option(_WORK, "Synthetic: turns of a session.")] = None,
     think_time: Annotated[float, _option(_WORK, "Synthetic: mean pause of a user, s.")] = 0.0,
+    tenants: Annotated[
+        int | None, _option(_WORK, "Synthetic: users that share the server, equally likely.")
+    ] = None,
     arrival_process: Annotated[
         str | None, _option(_WORK, "poisson, gamma, constant or backlog (all at 0).")
     ] = None,
@@ -365,7 +368,9 @@ def engine_options(
     enable_chunked_prefill: Annotated[
         bool, _option(_ENGINE, "Split long prompts over steps.")
     ] = True,
-    scheduling_policy: Annotated[str, _option(_ENGINE, "fcfs or priority.")] = "fcfs",
+    scheduling_policy: Annotated[
+        str, _option(_ENGINE, "fcfs, priority, sjf (shortest first) or fair (tenants).")
+    ] = "fcfs",
     max_num_active_seqs: Annotated[int | None, _option(_ENGINE, "Seats in use.")] = None,
     long_prefill_token_threshold: Annotated[
         int, _option(_ENGINE, "Most tokens of one prompt per step; 0 = no limit.")
