@@ -109,6 +109,7 @@ def test_laws(tokens: int, block_size: int, budget: int, decodes: int) -> None:
         assert few.swap_s <= more.swap_s
         assert few.recompute_alone_s <= more.recompute_alone_s
     assert all(one.swap_s > 0 and one.recompute_s > 0 for one in found.by_length)
+    assert all(one.swap_low_s <= one.swap_s <= one.swap_high_s for one in found.by_length)
     at = found.swaps_from_tokens
     for one in found.by_length:
         if at is None and one.tokens == found.by_length[-1].tokens:
@@ -238,6 +239,11 @@ def test_wrong_input(case: str) -> None:
     changes, sentence = WRONG[case]
     with pytest.raises(ValueError, match=sentence):
         made(**changes)
+
+
+def test_no_request_is_longer_than_the_model_s_own_length() -> None:
+    with pytest.raises(ValueError, match=r"tokens\(=2049\) must be from 1 to the 2048 of opt-13b"):
+        of_the_paper(2049)
 
 
 def test_a_state_is_no_block() -> None:
