@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvsim.calibration.affine import AffineCost
+from kvsim.calibration.datasheet import DatasheetCost
 from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.models import load_model
 from kvsim.calibration.moves import BlockMoves, Way
@@ -82,12 +83,12 @@ def test_recompute_is_the_prefill_alone_and_its_share_of_a_batch() -> None:
 
 
 def test_chunks_are_what_a_step_has_room_for() -> None:
-    found = made(tokens=100, max_num_batched_tokens=64, batch=Batch(24, 2400))
+    cost, batch = DatasheetCost.of(model=OPT, gpu=A100), Batch(24, 2400)
+    found = made(cost=cost, tokens=100, max_num_batched_tokens=64, batch=batch)
     cuts = [((40, 0),), ((40, 40),), ((20, 80),)]
-    batch = Batch(24, 2400)
-    added = sum(COST.step_s(batch._replace(chunks=cut)) - COST.step_s(batch) for cut in cuts)
+    added = sum(cost.step_s(batch._replace(chunks=cut)) - cost.step_s(batch) for cut in cuts)
     assert found.chosen.recompute_in_batch_s == pytest.approx(added)
-    alone = sum(COST.step_s(Batch(chunks=cut)) for cut in [((64, 0),), ((36, 64),)])
+    alone = sum(cost.step_s(Batch(chunks=cut)) for cut in [((64, 0),), ((36, 64),)])
     assert found.chosen.recompute_alone_s == pytest.approx(alone)
 
 
