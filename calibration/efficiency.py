@@ -105,6 +105,16 @@ ALL_REDUCE_LATENCY_S = {"nvlink": 8e-6, "pcie": 20e-6}
 """Per all-reduce of a small message (aiconfigurator-core: 10 us point to point)."""
 LINK_USE = 0.70
 """Of the link's one-directional bandwidth, in an all-reduce of a large message (assumed)."""
+PCIE_USE = 0.78
+"""Of PCIe's one-directional bandwidth, in one large transfer: 50 of 64 GB/s, an H100 under vLLM's
+KV offloading with blocks of 2 MB (vLLM blog, January 2026)."""
+LINK_CALL_S = 10e-6
+"""Per transfer to or from the host, however long (aiconfigurator-core: 10 us point to point)."""
+PCIE_SEGMENT_S = 2.3e-6
+"""Per cudaMemcpyAsync of a loop over small pieces: measured on an H20 (FlexKV, pull request 193).
+Elsewhere 5.5 us (MI300X; vLLM, pull request 40549), 5 to 7 us (arXiv 2602.21548, section 5.2)."""
+COPY_LAUNCH_S = 3e-6
+"""Per copy on the GPU (aiconfigurator-core: memory-bound kernels at 0.8 of peak + 3 us)."""
 
 
 def efficiency_of(generation: str) -> Efficiency:

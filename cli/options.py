@@ -338,6 +338,7 @@ def cost_options(
     ] = None,
     enforce_eager: EnforceEager = False,
     async_scheduling: Annotated[bool, _option(_ENGINE, "Schedule a step ahead.")] = True,
+    block_size: Annotated[int, _option(_SERVER, "Tokens per block.")] = 16,
     step_cost: StepCostSpec = "auto",
     profile: ProfilePath = None,
 ) -> dict[str, Any]:

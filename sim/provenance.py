@@ -20,10 +20,15 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def sources(server: Server) -> dict[str, object]:
-    """Timing source and band, memory lines with their sources, model and GPU sources."""
+def sources(server: Server, *, moved: bool = False) -> dict[str, object]:
+    """Timing source and band, memory lines with their sources, model and GPU sources.
+
+    ``moved`` tells whether blocks were copied or swapped, and so whether their cost matters.
+    """
     band = server.cost.band
+    moves = {"moves": server.moves.describe()} if moved else {}
     return {
+        **moves,
         "version": __version__,
         "timing": server.cost.source,
         "timing_from": server.cost.origin,
@@ -49,9 +54,16 @@ def settings(server: Server, trace: Trace, *, concurrency: int | None) -> dict[s
     }
 
 
-def digests(server: Server, *, trace_digest: str, **settings: object) -> dict[str, str]:
-    """Digests of the trace, the flags, the clock, and the memory; ``settings`` join the flags."""
+def digests(
+    server: Server, *, trace_digest: str, moved: bool = False, **settings: object
+) -> dict[str, str]:
+    """Digests of the trace, the flags, the clock, and the memory; ``settings`` join the flags.
+
+    With ``moved`` also of what moving blocks costs.
+    """
+    moves = {"moves": digest(server.moves.describe())} if moved else {}
     return {
+        **moves,
         "trace": trace_digest,
         "deployment": digest({**server.deployment.to_json(), **settings}),
         "cost": digest(server.cost.describe()),

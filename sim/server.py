@@ -13,6 +13,7 @@ from ..calibration.gpus import GPUSpec
 from ..calibration.kv_groups import KVGroup
 from ..calibration.memory import MemoryBudget, plan_memory
 from ..calibration.models import ModelSpec
+from ..calibration.moves import BlockMoves, block_moves, profile_for
 from ..calibration.step_cost import StepCost
 from .allocators.placement import next_power_of_two
 from .deployment import Deployment
@@ -36,6 +37,8 @@ class Server:
     deployment: Deployment
     budget: MemoryBudget
     cost: StepCost
+    moves: BlockMoves
+    """What copying and swapping its blocks costs."""
     notes: tuple[str, ...] = ()
     max_model_len_from: str = "given"
     """In words, where max_model_len comes from."""
@@ -186,11 +189,27 @@ def resolve(
         deployment=deployment,
         budget=budget,
         cost=cost,
+        moves=_moves(model, gpu, budget, spec=step_cost_spec, profile=profile),
         notes=notes,
         max_model_len_from=origin,
         num_gpu_blocks_override=num_gpu_blocks_override,
         kv_cache_memory_bytes=kv_cache_memory_bytes,
         engine=version.name,
+    )
+
+
+def _moves(
+    model: ModelSpec, gpu: GPUSpec, budget: MemoryBudget, *, spec: str, profile: str | None
+) -> BlockMoves:
+    """From the profile that the step times come from, else from the datasheet."""
+    found, why = profile_for(gpu, spec, profile)
+    return block_moves(
+        model=model,
+        gpu=gpu,
+        block_bytes=budget.block_bytes,
+        kv_groups=budget.kv_groups,
+        profile=found,
+        why=why,
     )
 
 
