@@ -66,6 +66,10 @@ class Intake:
     turns: int | None = None
     think_time_s: float = 0.0
     tenants: int | None = None
+    n: int | None = None
+    """Samples of every request, whatever the trace says."""
+    beam_width: int | None = None
+    """Beams of every request."""
 
     arrival_process: str | None = None
     rate_per_s: float | None = None
@@ -101,8 +105,12 @@ class Intake:
                 f"concurrency(={self.concurrency}) is a closed loop: it excludes rate and "
                 "arrival_process."
             )
+        if self.n is not None and self.beam_width is not None:
+            raise ValueError(
+                f"n(={self.n}) and beam_width(={self.beam_width}) exclude each other: give one."
+            )
         counts = ("num_requests", "prompt_tokens", "output_tokens", "prefix_tokens")
-        for name in (*counts, "turns", "tenants"):
+        for name in (*counts, "turns", "tenants", "n", "beam_width"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= _MOST:
                 raise ValueError(f"{name}(={value}) must be > 0 and <= {_MOST}.")
@@ -142,10 +150,21 @@ def take_in(intake: Intake) -> Taken:
         trace = trace.window(*_window(intake.window))
     if intake.max_requests is not None:
         trace = trace.head(intake.max_requests)
+    trace = _sequences(intake, trace)
     if intake.concurrency is not None:
         words = f"closed loop, {intake.concurrency} clients"
         return Taken(trace=trace, origin=origin, arrivals=words)
     return _with_arrivals(intake, trace, origin)
+
+
+def _sequences(intake: Intake, trace: Trace) -> Trace:
+    """As many samples or beams of every request as are asked for."""
+    if intake.n is not None:
+        return replace(trace, num_samples=np.full(len(trace), intake.n), beam_width=None)
+    if intake.beam_width is not None:
+        beams = np.full(len(trace), intake.beam_width)
+        return replace(trace, beam_width=beams, num_samples=None)
+    return trace
 
 
 def with_poisson(taken: Taken, *, rate_per_s: float, seed: int, why: str) -> Taken:

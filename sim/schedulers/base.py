@@ -354,7 +354,10 @@ class Scheduler(ABC):
         assert folded is not None, "fold() has set it"
         if not group.recovering:
             lost = folded.num_tokens
-            if self.swap is not None and self.swap.takes(folded.num_blocks, lost):
+            width = len(group.members)
+            if self.swap is not None and self.swap.takes(
+                folded.num_blocks, lost, num_sequences=width
+            ):
                 head.known = group.kept[0]
                 head.swapped_tokens = head.known - 1
                 self.swap.take(head, folded.num_blocks)
