@@ -94,7 +94,7 @@ def cost_a_step(
 
 
 def _check(server: Mapping[str, Any]) -> None:
-    for name in ("tensor_parallel_size", "max_num_seqs", "max_num_batched_tokens"):
+    for name in ("tensor_parallel_size", "max_num_seqs", "max_num_batched_tokens", "block_size"):
         value = server.get(name)
         if value is not None and value <= 0:
             raise ValueError(f"{name}(={value}) must be > 0.")

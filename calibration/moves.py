@@ -42,8 +42,11 @@ METHODS = ("per_layer", "gathered")
 DATASHEET = "datasheet"
 DATASHEET_BAND = Band(
     low=0.80,
-    high=3.0,
-    source="published costs of one small copy are 2.3 to 7 us; large blocks are nearer",
+    high=1.25,
+    source="assumed for other cards than the one whose link was measured",
+)
+SEGMENT_BAND = Band(
+    low=0.80, high=3.0, source="published times of one small transfer are 2.3 to 7 us"
 )
 MEASURED_BAND = Band(low=0.90, high=1.15, source="assumed for links measured on the machine itself")
 
@@ -109,6 +112,8 @@ class BlockMoves:
     """From host memory, in one piece."""
     method: str = "per_layer"
     band: Band = DATASHEET_BAND
+    segment_band: Band = SEGMENT_BAND
+    """Of what a swap pays for each segment."""
     why: str = ""
     """Why it is this source and not a measured one, as a clause."""
 
@@ -148,6 +153,20 @@ class BlockMoves:
         """There and back: what a preemption by swap costs in all, nanoseconds."""
         return self.swap_ns(num_blocks) + self.swap_ns(num_blocks, inward=True)
 
+    def swap_band(self, num_blocks: int) -> Band:
+        """Of so many blocks there and back: the two bands, weighted by what each is of the time."""
+        segments = num_blocks * self.segments_per_block
+        paid = segments * (self.swapping_out.segment_ns + self.swapping_in.segment_ns)
+        if not paid:
+            return self.band
+        share = paid / self.swap_out_and_in_ns(num_blocks)
+        low, high = (
+            share * getattr(self.segment_band, end) + (1 - share) * getattr(self.band, end)
+            for end in ("low", "high")
+        )
+        found = dict.fromkeys((self.segment_band.source, self.band.source))
+        return Band(low=min(low, 1.0), high=max(high, 1.0), source="; ".join(found))
+
     def load_ns(self, num_bytes: float) -> float:
         """Bytes of one GPU from host memory in one piece, nanoseconds."""
         return self.loading.ns(num_bytes)
@@ -164,7 +183,8 @@ class BlockMoves:
             "swap_out": self.swapping_out.describe(),
             "swap_in": self.swapping_in.describe(),
             "load": self.loading.describe(),
-            "band": {"low": self.band.low, "high": self.band.high, "source": self.band.source},
+            "band": _plain(self.band),
+            "segment_band": _plain(self.segment_band),
         }
 
 
@@ -200,6 +220,7 @@ def block_moves(
         lines = measured_ways(profile, method)
         why = "" if lines else f"profile {profile.id} has no times of links or copies"
     taken = {**ways, **lines}
+    swaps_measured = {"swapping_out", "swapping_in"} <= lines.keys()
     return BlockMoves(
         block_bytes=block_bytes,
         fragments_per_block=fragments_per_block(model.layers, kv_groups),
@@ -209,6 +230,7 @@ def block_moves(
         loading=taken["loading"],
         method=method,
         band=MEASURED_BAND if ways.keys() <= lines.keys() else DATASHEET_BAND,
+        segment_band=MEASURED_BAND if swaps_measured else SEGMENT_BAND,
         why=why,
     )
 
@@ -273,6 +295,10 @@ def fragments_per_block(layers: Iterable[KVLayers], kv_groups: Iterable[KVGroup]
     if groups:
         return tensors * max(groups)
     return sum(_tensors(layer) * layer.num_layers for layer in held) or 1
+
+
+def _plain(band: Band) -> dict[str, object]:
+    return {"low": band.low, "high": band.high, "source": band.source}
 
 
 def _tensors(layer: KVLayers) -> int:

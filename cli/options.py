@@ -25,6 +25,7 @@ OutOption = Annotated[str | None, typer.Option(help="Folder to write to; made wh
 
 BYTES_PER_GIB = 1 << 30
 _WORK, _SERVER, _ENGINE = "What arrives", "Server", "Engine"
+_SHARING = "Sharing and preemption"
 
 
 def _option(panel: str, text: str, *names: str, **settings: Any) -> Any:
@@ -181,6 +182,9 @@ def workload_options(
     prefix_tokens: Annotated[int | None, _option(_WORK, "Synthetic: tokens of each.")] = None,
     turns: Annotated[int | None, _option(_WORK, "Synthetic: turns of a session.")] = None,
     think_time: Annotated[float, _option(_WORK, "Synthetic: mean pause of a user, s.")] = 0.0,
+    tenants: Annotated[
+        int | None, _option(_WORK, "Synthetic: users that share the server, equally likely.")
+    ] = None,
     arrival_process: Annotated[
         str | None, _option(_WORK, "poisson, gamma, constant or backlog (all at 0).")
     ] = None,
@@ -335,6 +339,7 @@ def cost_options(
     ] = None,
     enforce_eager: EnforceEager = False,
     async_scheduling: Annotated[bool, _option(_ENGINE, "Schedule a step ahead.")] = True,
+    block_size: Annotated[int, _option(_SERVER, "Tokens per block.")] = 16,
     step_cost: StepCostSpec = "auto",
     profile: ProfilePath = None,
 ) -> dict[str, Any]:
@@ -365,7 +370,9 @@ def engine_options(
     enable_chunked_prefill: Annotated[
         bool, _option(_ENGINE, "Split long prompts over steps.")
     ] = True,
-    scheduling_policy: Annotated[str, _option(_ENGINE, "fcfs or priority.")] = "fcfs",
+    scheduling_policy: Annotated[
+        str, _option(_ENGINE, "fcfs, priority, sjf (shortest first) or fair (tenants).")
+    ] = "fcfs",
     max_num_active_seqs: Annotated[int | None, _option(_ENGINE, "Seats in use.")] = None,
     long_prefill_token_threshold: Annotated[
         int, _option(_ENGINE, "Most tokens of one prompt per step; 0 = no limit.")
@@ -404,7 +411,48 @@ def allocator_options(
     return dict(locals())
 
 
-work_options = merged(trace_options, workload_options, file_options)
+def sequence_options(
+    n: Annotated[
+        int | None, _option(_SHARING, "Samples of every request (parallel sampling).", "--n")
+    ] = None,
+    beam_width: Annotated[int | None, _option(_SHARING, "Beams of every request.")] = None,
+) -> dict[str, Any]:
+    """How many sequences a request has: fields of ``Intake``."""
+    return dict(locals())
+
+
+def sharing_options(
+    parallel_sampling: Annotated[
+        str | None,
+        _option(
+            _SHARING,
+            "Samples fork in the engine and share blocks, or are requests of their own: fan_out "
+            "(of scheduler vllm).",
+        ),
+    ] = None,
+    beam_seed: Annotated[int, _option(_SHARING, "Of which beams survive.")] = 0,
+    pinned_prefix_tokens: Annotated[
+        int, _option(_SHARING, "Tokens every longer prompt begins with, kept in the pool.")
+    ] = 0,
+    preemption_mode: Annotated[
+        str | None,
+        _option(
+            _SHARING,
+            "recompute, swap (to host memory), auto (the cheaper) or swap_groups (of vllm_v0).",
+            "--preemption-mode",
+            "--preemption",
+        ),
+    ] = None,
+    swap_space: Annotated[float, _option(_SHARING, "Host memory for swaps, GiB per GPU.")] = 4.0,
+    swap_overlap: Annotated[
+        bool, _option(_SHARING, "Swaps run beside the steps.", "--swap-overlap")
+    ] = False,
+) -> dict[str, Any]:
+    """What requests share and how they are preempted: fields of ``Deployment``."""
+    return dict(locals())
+
+
+work_options = merged(trace_options, workload_options, file_options, sequence_options)
 """All that says what arrives."""
-flag_options = merged(memory_options, engine_options)
+flag_options = merged(memory_options, engine_options, sharing_options)
 """All that says how the server is set up."""

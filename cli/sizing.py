@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -84,7 +85,15 @@ def cost(
         list[str] | None,
         typer.Option("--chunk", help="NEW or NEW+PAST: a prefill after PAST cached tokens."),
     ] = None,
-    out: Annotated[str | None, typer.Option(help="PNG to write: the terms on a roofline.")] = None,
+    swap: Annotated[
+        int | None,
+        typer.Option(
+            help="Instead of a step: preempting a request of so many tokens, by swap or recompute."
+        ),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="PNG to write: the terms on a roofline, or both costs.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """What one engine step costs: its terms, their sources, what binds them."""
@@ -92,6 +101,10 @@ def cost(
     from ..calibration.step_shape import read_batch
     from ..reports.cost_report import cost_json, cost_report, write_cost_png
 
+    if swap is not None:
+        _refuse_beside("swap", {"chunk": chunks})
+        _cost_a_swap(hardware, flags, swap, batches or (), out=out, as_json=as_json)
+        return
     batch = read_batch(batches or (), chunks or ())
     step = cost_a_step(*hardware_of(hardware), batch, flags)
     path = None if out is None else write_cost_png(step, out)
@@ -128,6 +141,39 @@ def models(as_json: JsonFlag = False) -> None:
 
     known = known_models()
     print_json(models_json(known)) if as_json else print_table(tables.models_table(known))
+
+
+def _cost_a_swap(
+    hardware: dict[str, Any],
+    flags: dict[str, Any],
+    tokens: int,
+    batches: Sequence[str],
+    *,
+    out: str | None,
+    as_json: bool,
+) -> None:
+    from ..calibration.step_shape import read_batch
+    from ..reports.swap_report import swap_json, swap_report, write_swap_png
+    from ..sim.swap_cost import crossover_on
+
+    if tokens < 1:
+        raise ValueError(f"swap(={tokens}) must be > 0.")
+    model, gpu = hardware_of(hardware)
+    beside = read_batch(batches, ()) if batches else None
+    found = crossover_on(model, gpu, flags, tokens=tokens, batch=beside)
+    path = None if out is None else write_swap_png(found, out)
+    if as_json:
+        print_json(swap_json(model, gpu, found))
+        return
+    report = swap_report(model, gpu, found)
+    for line in report.heading:
+        typer.echo(line)
+    for table in report.tables:
+        print_table(table)
+    for line in report.notes:
+        typer.echo(line)
+    if path is not None:
+        typer.echo(f"Wrote {path}")
 
 
 def _refuse_beside(option: str, others: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Occupancy": ("kv-occupancy", "concurrency"),
     "Latency": ("latency", "latency-cdf"),
     "Block size and sharing": ("block-sizes", "prefix-curve", "sharing"),
+    "Preemption": ("swap-crossover",),
     "Sensitivity": ("tornado",),
 }
 """Section to the names of its figures, in the order of the page."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import words
+from .moved_words import Moved, sharing_rows, swap_rows
 from .sheet import Sheet
 
 if TYPE_CHECKING:
@@ -32,9 +33,11 @@ def sharing_sheet(plan: Plan) -> Sheet:
     found = words.count(summary.prefix_hit_tokens)
     ratio = words.share(summary.prefix_hit_ratio)
     rows.append(("prompt tokens found in the cache", found, ratio, words.NONE))
+    moved = Moved.of(summary.to_json())
+    rows += [*sharing_rows(moved), *swap_rows(moved)]
     return Sheet(
         title="What sharing saves over the trace",
-        columns=("what", "mean or sum", "share of the pool or of the prompts", "peak"),
+        columns=("what", "mean or sum", "share of the pool, the prompts, the time", "peak"),
         rows=tuple(rows),
     )
 

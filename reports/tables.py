@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
-from . import words
+from . import moved_words, words
 from .memory_sheets import budget_sheet, gpus_sheet, models_sheet, pool_facts
 from .sheet import Sheet
 from .sheets import CATEGORY_TITLES, TIMES, running
@@ -170,6 +170,7 @@ def _summary_facts(summary: Summary) -> dict[str, str]:
         "prefix-cache hits, of prompt tokens": words.share(summary.prefix_hit_ratio),
         "effective KV utilisation": words.share(summary.effective_kv_utilisation),
         "saved by sharing, of the pool": words.share(summary.shared_saved),
+        **moved_words.facts(moved_words.Moved.of(summary.to_json())),
     }
 
 

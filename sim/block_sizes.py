@@ -99,7 +99,7 @@ def block_sizes(server: Server, trace: Trace, *, backlog: Backlog) -> BlockSizes
     kernel = decode_slowdowns(
         server.cost,
         batch=max(1, round(backlog.mean_running)),
-        context_tokens=max(1, round(_mean_context(prompt, output))),
+        context_tokens=max(1, round(mean_context(prompt, output))),
     )
     shared = _shared_tokens(served)
     slots = (server.num_gpu_blocks - 1) * flags.block_size
@@ -164,8 +164,8 @@ def _held_sum(tokens: Ints, size: int) -> Ints:
     return np.asarray(size * (size * (full * (full + 1) // 2) + rest * (full + 1)))
 
 
-def _mean_context(prompt: Ints, output: Ints) -> float:
-    """Of a decoding request, at any time."""
+def mean_context(prompt: Ints, output: Ints) -> float:
+    """Tokens of a decoding request, at any time."""
     return float(((prompt + output / 2) * output).sum() / output.sum())
 
 

@@ -39,6 +39,9 @@ class PreemptionCost:
     recompute_alone_s: float
     recompute_in_batch_s: float | None
     """None without a decode batch."""
+    swap_low_s: float
+    """Least and most of a swap, by the bands of its source."""
+    swap_high_s: float
 
     @property
     def swap_s(self) -> float:
@@ -174,36 +177,48 @@ def crossover(
     )
 
 
-class _Recompute:
-    """Seconds of a prefill by its length, each asked for once."""
+class _Prefill:
+    """What the chunks of a prompt add to steps of one batch, by the prompt's length."""
 
     def __init__(self, cost: StepCost, batch: Batch, budget: int) -> None:
-        self._cost, self._batch, self._budget = cost, batch, budget
+        self._cost, self._batch, self._room = cost, batch, budget - batch.num_decodes
+        self._without_ns = cost.step_ns(batch) if batch.num_decodes else 0.0
+        self._whole_ns = [0.0]
+        """Sums over the first chunks, all of them full: the same for every length."""
+
+    def seconds(self, tokens: int) -> float:
+        """Of so many tokens."""
+        full, rest = divmod(tokens, self._room)
+        while len(self._whole_ns) <= full:
+            past = (len(self._whole_ns) - 1) * self._room
+            self._whole_ns.append(self._whole_ns[-1] + self._chunk_ns(self._room, past))
+        last = self._chunk_ns(rest, full * self._room) if rest else 0.0
+        return (self._whole_ns[full] + last) / NS_PER_S
+
+    def _chunk_ns(self, new: int, past: int) -> float:
+        return self._cost.step_ns(self._batch._replace(chunks=((new, past),))) - self._without_ns
+
+
+class _Recompute:
+    """Seconds of a prefill alone and in a batch, each length asked for once."""
+
+    def __init__(self, cost: StepCost, batch: Batch, budget: int) -> None:
+        self._alone = _Prefill(cost, Batch(), budget)
+        self._beside = _Prefill(cost, batch, budget) if batch.num_decodes else None
         self._known: dict[int, tuple[float, float | None]] = {}
 
     def seconds(self, tokens: int) -> tuple[float, float | None]:
         """Alone, and in the batch."""
         if tokens not in self._known:
-            alone = self._ns(tokens, Batch())
-            beside = self._ns(tokens, self._batch) if self._batch.num_decodes else None
-            in_batch = None if beside is None else beside / NS_PER_S
-            self._known[tokens] = (alone / NS_PER_S, in_batch)
+            beside = None if self._beside is None else self._beside.seconds(tokens)
+            self._known[tokens] = (self._alone.seconds(tokens), beside)
         return self._known[tokens]
-
-    def _ns(self, tokens: int, batch: Batch) -> float:
-        """What the chunks add to steps of this batch."""
-        room = self._budget - batch.num_decodes
-        without = self._cost.step_ns(batch) if batch.num_decodes else 0.0
-        total = 0.0
-        for past in range(0, tokens, room):
-            chunk = (min(room, tokens - past), past)
-            total += self._cost.step_ns(batch._replace(chunks=(chunk,))) - without
-        return total
 
 
 def _cost(recompute: _Recompute, moves: BlockMoves, size: int, tokens: int) -> PreemptionCost:
     blocks = -(-tokens // size)
     alone, in_batch = recompute.seconds(tokens)
+    band, swap_s = moves.swap_band(blocks), moves.swap_out_and_in_ns(blocks) / NS_PER_S
     return PreemptionCost(
         block_size=size,
         tokens=tokens,
@@ -211,6 +226,8 @@ def _cost(recompute: _Recompute, moves: BlockMoves, size: int, tokens: int) -> P
         swap_in_s=moves.swap_ns(blocks, inward=True) / NS_PER_S,
         recompute_alone_s=alone,
         recompute_in_batch_s=in_batch,
+        swap_low_s=band.low * swap_s,
+        swap_high_s=band.high * swap_s,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import inf
 
 from ..calibration.kv_groups import KVGroup
 from ..calibration.names import unknown_name
@@ -11,7 +12,7 @@ from .schedulers import SCHEDULERS, SchedulerLimits
 
 ON_IMPOSSIBLE = ("reject", "stall")
 PARALLEL_SAMPLING = ("fork", "fan_out")
-PREEMPTION_MODES = ("recompute", "swap", "auto")
+PREEMPTION_MODES = ("recompute", "swap", "auto", "swap_groups")
 PREFIX_CACHES = ("hash", "radix")
 
 _CHOICES = {
@@ -72,15 +73,16 @@ class Deployment:
     parallel_sampling: str = "fork"
     """The samples of a request ``fork`` in the engine, or are requests of their own (V1)."""
     preemption_mode: str = "recompute"
-    """Preempted requests are computed again, swapped to host memory, or what costs less (auto)."""
+    """Preempted requests are computed again, swapped to host memory, or what costs less (auto);
+    ``swap_groups``: swapped where they have several sequences, as the first vLLM engine."""
     swap_space: float = 4.0
     """Host memory for swaps, GiB per GPU."""
     swap_overlap: bool = False
     """Swaps run beside the step instead of before it."""
     pinned_prefix_tokens: int = 0
     """Tokens with which every longer prompt begins, held in the pool for good."""
-    seed: int = 0
-    """Of what the engine draws: which beams survive."""
+    beam_seed: int = 0
+    """Of what is drawn in the engine: which beams survive."""
 
     def __post_init__(self) -> None:
         sizes = ("tensor_parallel_size", "pipeline_parallel_size")
@@ -129,8 +131,10 @@ class Deployment:
     def _check_moves(self) -> None:
         if self.pinned_prefix_tokens < 0:
             raise ValueError(f"pinned_prefix_tokens(={self.pinned_prefix_tokens}) must be >= 0.")
-        if self.swap_space < 0:
+        if not 0 <= self.swap_space < inf:
             raise ValueError(f"swap_space(={self.swap_space:g}) must be >= 0.")
+        if self.beam_seed < 0:
+            raise ValueError(f"beam_seed(={self.beam_seed}) must be >= 0.")
         wanted = []
         if self.preemption_mode != "recompute":
             if not self.swap_space:
@@ -206,6 +210,6 @@ _SILENT = {
     "swap_space": 4.0,
     "swap_overlap": False,
     "pinned_prefix_tokens": 0,
-    "seed": 0,
+    "beam_seed": 0,
 }
 """Flags that say nothing at these values."""

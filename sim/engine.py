@@ -142,11 +142,11 @@ def make_swap(
         raise ValueError(
             f"swap_space(={deployment.swap_space:g}) must hold a block of the KV cache."
         )
-    if mode == "swap" or moves is None:
-        return Swap(num_host_blocks)
+    if mode != "auto" or moves is None:
+        return Swap(num_host_blocks, groups_only=mode == "swap_groups")
 
     def is_cheaper(num_blocks: int, num_tokens: int) -> bool:
         there_and_back = moves.swap_ns(num_blocks) + moves.swap_ns(num_blocks, inward=True)
         return there_and_back < cost.step_ns(Batch(chunks=((num_tokens, 0),)))
 
-    return Swap(num_host_blocks, is_cheaper)
+    return Swap(num_host_blocks, is_cheaper=is_cheaper)

@@ -52,9 +52,13 @@ def simulate_server(
         exact_steps=exact_steps,
         progress=None if report is None else lambda done: report(name, done, total),
         memory_map=memory_map,
+        moves=server.moves,
     )
     if report is not None:
         report(name, total, total)
-    marks = digests(server, trace_digest=trace.digest, concurrency=concurrency)
+    moved = bool(result.moved)
+    marks = digests(server, trace_digest=trace.digest, moved=moved, concurrency=concurrency)
     given = settings(server, trace, concurrency=concurrency)
-    return result, summarise(result, settings=given, sources=sources(server), digests=marks)
+    return result, summarise(
+        result, settings=given, sources=sources(server, moved=moved), digests=marks
+    )

@@ -87,6 +87,13 @@ METRICS: dict[str, Metric] = {
     "prefix_hit_tokens": _of("prefix-cache hits, tokens", "count", "higher"),
     "prefix_hit_ratio": _of("prefix-cache hits, of prompt tokens", "share", "higher"),
     "shared_saved": _of("saved by sharing, of the pool", "share", "neutral"),
+    "sharing_saved": _of("saved by sharing, of blocks without", "share", "neutral"),
+    "num_copied_blocks": _of("blocks copied on write", "count", "neutral"),
+    "copied_bytes": _of("bytes copied on the GPU", "count", "lower"),
+    "num_swaps": _of("swaps", "count", "lower"),
+    "swapped_out_bytes": _of("bytes swapped out", "count", "lower"),
+    "swapped_in_bytes": _of("bytes swapped in", "count", "lower"),
+    "moving_s": _of("time of copies and swaps", "seconds", "lower"),
 }
 """In the order of a summary."""
 

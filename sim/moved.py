@@ -29,17 +29,24 @@ class Moves(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What was moved in a run; slots are tokens of the pool."""
+    """What was moved in a run; bytes are those of one GPU, 0 where nobody said what a block weighs."""
 
     num_copied_blocks: int = 0
     """Copied because they had several holders when one of them wrote."""
     num_copied_slots: int = 0
+    """Tokens of the pool; a contiguous allocator copies whatever sequences have in common."""
+    copied_bytes: int = 0
     num_swaps: int = 0
     """Preemptions whose KV went to host memory."""
     num_swapped_out_blocks: int = 0
     num_swapped_in_blocks: int = 0
+    swapped_out_bytes: int = 0
+    swapped_in_bytes: int = 0
     moving_ns: float = 0.0
     """Time of all copies and swaps, hidden behind compute or not."""
+
+    def __bool__(self) -> bool:
+        return bool(self.num_copied_slots or self.num_swaps)
 
 
 class Mover:
@@ -102,12 +109,17 @@ class Mover:
 
     def moved(self) -> Moved:
         """All of it so far."""
-        swap = self._swap
+        swap, allocator = self._swap, self._allocator
+        block_bytes = 0 if self._moves is None else self._moves.block_bytes
+        out, back = (0, 0) if swap is None else (swap.num_out_blocks, swap.num_in_blocks)
         return Moved(
-            num_copied_blocks=self._allocator.num_copied_blocks,
-            num_copied_slots=self._allocator.num_copied_slots,
+            num_copied_blocks=allocator.num_copied_blocks,
+            num_copied_slots=allocator.num_copied_slots,
+            copied_bytes=allocator.num_copied_slots * block_bytes // self._slots_per_block,
             num_swaps=0 if swap is None else swap.num_swaps,
-            num_swapped_out_blocks=0 if swap is None else swap.num_out_blocks,
-            num_swapped_in_blocks=0 if swap is None else swap.num_in_blocks,
+            num_swapped_out_blocks=out,
+            num_swapped_in_blocks=back,
+            swapped_out_bytes=out * block_bytes,
+            swapped_in_bytes=back * block_bytes,
             moving_ns=self._moving_ns,
         )

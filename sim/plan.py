@@ -19,6 +19,7 @@ from ..traces.cache_curve import CacheCurve, cache_curve
 from ..traces.intake import Taken, with_poisson
 from .backlog import Backlog
 from .block_sizes import BlockSizes, block_sizes
+from .crossover import Crossover
 from .ignored import ignored
 from .job import Report, simulate_server
 from .map_recorder import MapRecorder
@@ -30,6 +31,7 @@ from .servable import rejections, servable_rows
 from .serve_command import serve_command
 from .server import Server
 from .summary import Summary, plain
+from .swap_cost import crossover_under
 
 SCHEMA = "kvsim-plan/1"
 BASELINES: tuple[tuple[str, str], ...] = (("max", "buddy"), ("pow2", "buddy"), ("oracle", "buddy"))
@@ -128,6 +130,8 @@ class Plan:
     """None where layers keep different tokens."""
     cache_curve: CacheCurve | None = None
     """None where the trace has no prefix ids."""
+    crossover: Crossover | None = None
+    """Preemption by swap against recompute; None where layers keep different tokens."""
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -169,6 +173,7 @@ class Plan:
             "advantages": [plain(asdict(advantage)) for advantage in self.advantages],
             "sensitivity": None if self.sensitivity is None else self.sensitivity.to_json(),
             "block_sizes": None if self.block_sizes is None else self.block_sizes.to_json(),
+            "crossover": None if self.crossover is None else self.crossover.to_json(),
             "assumptions": list(self.assumptions),
             "notes": list(self.notes),
         }
@@ -216,6 +221,7 @@ def make_plan(
         sensitivity=_sensitivity(chosen, trace, concurrency, report),
         block_sizes=_block_sizes(chosen, trace),
         cache_curve=None if trace.hash_ids is None else cache_curve(trace),
+        crossover=_crossover(chosen, trace),
     )
 
 
@@ -301,6 +307,12 @@ def _block_sizes(chosen: Candidate, trace: Trace) -> BlockSizes | None:
     if chosen.backlog is None:
         return None
     return block_sizes(chosen.server, trace, backlog=chosen.backlog)
+
+
+def _crossover(chosen: Candidate, trace: Trace) -> Crossover | None:
+    if chosen.backlog is None:
+        return None
+    return crossover_under(chosen.server, trace, backlog=chosen.backlog)
 
 
 def _advantage(chosen: Candidate, baseline: Candidate) -> Advantage:

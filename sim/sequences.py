@@ -78,6 +78,14 @@ def check_widths(trace: object, deployment: Deployment) -> None:
         )
 
 
+def sharing_of(trace: object) -> str:
+    """``beams``, ``n`` where requests have samples only, empty where they have one sequence."""
+    found = widths(trace)
+    if found is None:
+        return ""
+    return "beams" if max(found[1]) else "n"
+
+
 def shares(trace: object, deployment: Deployment) -> bool:
     """Whether requests are groups whose sequences share blocks."""
     return deployment.parallel_sampling == "fork" and widths(trace) is not None
@@ -108,7 +116,7 @@ def make_requests(trace: Sampled, deployment: Deployment) -> list[Request]:
     if found is not None and deployment.parallel_sampling == "fork":
         for request, width, beams in zip(requests, *found, strict=True):
             if width > 1:
-                survival = BeamSurvival(width=beams, seed=deployment.seed, index=request.index)
+                survival = BeamSurvival(width=beams, seed=deployment.beam_seed, index=request.index)
                 Group(copies(request, width), survival if beams else None)
     return requests
 

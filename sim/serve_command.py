@@ -30,6 +30,8 @@ def _remark(flags: Deployment) -> str:
         return "# vLLM has no vllm_v0 scheduler (the default of 0.2 to 0.5); the nearest: "
     if flags.scheduler != "vllm":
         return f"# vLLM has no {flags.scheduler} scheduler; the nearest: "
+    if flags.scheduling_policy not in ("fcfs", "priority"):
+        return f"# vLLM has no {flags.scheduling_policy} policy; the nearest: "
     if flags.enable_prefix_caching and flags.prefix_cache == "radix":
         return "# vLLM caches hashed blocks, not a radix tree; the nearest: "
     return ""

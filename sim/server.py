@@ -17,6 +17,7 @@ from ..calibration.moves import BlockMoves, block_moves, profile_for
 from ..calibration.step_cost import StepCost
 from .allocators.placement import next_power_of_two
 from .deployment import Deployment
+from .sequences import check_widths, sharing_of
 from .servable import Arrivals
 
 V0_BATCH = (2048, 256)
@@ -133,7 +134,8 @@ def resolve(
     if max_model_len is None:
         wanted, origin = default_max_model_len(trace, model, block_size)
     version = load_engine(engine)
-    deployment = _deployment(given, gpu, wanted, version)
+    deployment = _deployment(given, gpu, wanted, version, sharing_of(trace))
+    check_widths(trace, deployment)
 
     def budget_for(length: int | None) -> MemoryBudget:
         return plan_memory(
@@ -214,7 +216,11 @@ def _moves(
 
 
 def _deployment(
-    given: Mapping[str, object], gpu: GPUSpec, max_model_len: int, version: EngineVersion
+    given: Mapping[str, object],
+    gpu: GPUSpec,
+    max_model_len: int,
+    version: EngineVersion,
+    sharing: str,
 ) -> Deployment:
     """The flags, with the engine's utilisation and batch limits where none are given."""
     tokens, seqs = batch_defaults(gpu, engine=version)
@@ -223,12 +229,20 @@ def _deployment(
         tokens, seqs = V0_BATCH
     if engine[0] == "vllm_v0" or given.get("enable_chunked_prefill") is False:
         tokens = max(tokens, max_model_len)
+    # what vLLM's V1 engine does not do, kvsim does without its prefix cache and its asynchrony
+    moves = given.get("preemption_mode", "recompute") != "recompute"
+    special = moves or bool(given.get("pinned_prefix_tokens"))
+    fans_out = sharing == "n" and engine[0] == "vllm" and not special
+    parallel = given.get("parallel_sampling", "fan_out" if fans_out else "fork")
+    alone = special or (bool(sharing) and parallel == "fork")
     defaults = {
+        "parallel_sampling": parallel,
+        "preemption_mode": "swap_groups" if _swaps_groups(engine, sharing) else "recompute",
         "gpu_memory_utilization": version.gpu_memory_utilization,
         "max_num_batched_tokens": tokens,
         "max_num_seqs": seqs,
-        "enable_prefix_caching": engine == ("vllm", "paged"),
-        "async_scheduling": engine[0] == "vllm",
+        "enable_prefix_caching": engine == ("vllm", "paged") and not alone,
+        "async_scheduling": engine[0] == "vllm" and not alone,
         "watermark": WATERMARKS.get(str(engine[0]), 0.0),
     }
     flags = {**defaults, **given}
@@ -238,6 +252,11 @@ def _deployment(
         deployment = replace(deployment, max_num_seqs=fewer)
     _check_batch_limits(deployment)
     return deployment
+
+
+def _swaps_groups(engine: tuple[object, object], sharing: str) -> bool:
+    """Whether the engine's own default is to swap requests of several sequences."""
+    return engine == ("vllm_v0", "paged") and bool(sharing)
 
 
 def _check_batch_limits(flags: Deployment) -> None:
@@ -280,6 +299,8 @@ def _without_caching(deployment: Deployment, flags: Mapping[str, object]) -> dic
         off["async_scheduling"] = False
     if scheduler != "sarathi":
         off["mixed_batches"] = True
+    if flags.get("allocator", deployment.allocator) != "paged":
+        off |= {"preemption_mode": "recompute", "pinned_prefix_tokens": 0}
     if (flags.get("allocator", deployment.allocator), scheduler) != ("paged", "vllm"):
         off |= {"enable_prefix_caching": False, "prefix_cache": "hash"}
     return {name: value for name, value in off.items() if name not in flags}

@@ -16,6 +16,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
+from ..calibration.step_cost import NS_PER_S
 from .result import CANCELLED, FINISHED, REJECTED, UNFINISHED, Result
 from .result import CATEGORIES as CATEGORIES
 
@@ -86,6 +87,19 @@ class Summary:
     """Of the prompt tokens of all requests admitted."""
     shared_saved: float
     """Time-weighted share of the pool that sharing saves: held once instead of several times."""
+    sharing_saved: float
+    """Of the slots that requests would hold without sharing the part that it saves."""
+    num_copied_blocks: int
+    """Copied because another sequence held them, too, when one was to write (copy-on-write)."""
+    copied_bytes: int
+    """Of these blocks and of contiguous copies, on each GPU."""
+    num_swaps: int
+    """Preemptions whose KV went to host memory."""
+    swapped_out_bytes: int
+    """To host memory, from each GPU."""
+    swapped_in_bytes: int
+    moving_s: float
+    """Time of all copies and swaps, hidden behind compute or not."""
     settings: Mapping[str, object]
     """The flags, skipped rows and other notes, as far as they were given."""
     sources: Mapping[str, object]
@@ -144,6 +158,13 @@ def summarise(
         prefix_hit_tokens=hits,
         prefix_hit_ratio=hits / asked if asked else 0.0,
         shared_saved=_slot_share(result, "saved", busy_s),
+        sharing_saved=sharing_saved(result),
+        num_copied_blocks=result.moved.num_copied_blocks,
+        copied_bytes=result.moved.copied_bytes,
+        num_swaps=result.moved.num_swaps,
+        swapped_out_bytes=result.moved.swapped_out_bytes,
+        swapped_in_bytes=result.moved.swapped_in_bytes,
+        moving_s=result.moved.moving_ns / NS_PER_S,
         settings=dict(settings or {}),
         sources=dict(sources or {}),
         digests=dict(digests or {}),
@@ -221,6 +242,18 @@ def pool_share(result: Result, over_s: float) -> PoolShare:
     """Shares of the pool over a time that encloses all segments; the rest of it is idle: free."""
     shares = {name: _slot_share(result, name, over_s) for name in CATEGORIES if name != "free"}
     return PoolShare(**shares, free=1.0 - sum(shares.values()))
+
+
+def sharing_saved(result: Result) -> float:
+    """Slots saved by sharing over the slots that requests would hold without, weighted by time.
+
+    The PagedAttention paper, Fig. 15: blocks saved / blocks without sharing.
+    """
+    segments, duration_s = result.segments, result.segments["duration_s"]
+    held = sum(segments[name] for name in ("token_states", "reserved", "internal"))
+    saved_slot_s = float(segments["saved"] @ duration_s)
+    without = float(held @ duration_s) + saved_slot_s
+    return saved_slot_s / without if without > 0 else 0.0
 
 
 def reject_reasons(result: Result) -> dict[str, int]:

@@ -19,10 +19,15 @@ class Swap:
         num_blocks: blocks that it holds.
         is_cheaper: whether swapping so many blocks costs less than computing so many tokens; None
             = always swap.
+        groups_only: requests of one sequence are computed again.
     """
 
     def __init__(
-        self, num_blocks: int, is_cheaper: Callable[[int, int], bool] | None = None
+        self,
+        num_blocks: int,
+        *,
+        is_cheaper: Callable[[int, int], bool] | None = None,
+        groups_only: bool = False,
     ) -> None:
         self.num_blocks = num_blocks
         self.num_used = 0
@@ -30,10 +35,13 @@ class Swap:
         self.num_out_blocks = 0
         self.num_in_blocks = 0
         self._is_cheaper = is_cheaper
+        self._groups_only = groups_only
         self._held: dict[Request, int] = {}
 
-    def takes(self, num_blocks: int, num_tokens: int) -> bool:
+    def takes(self, num_blocks: int, num_tokens: int, *, num_sequences: int = 1) -> bool:
         """Whether a victim of so many blocks and computed tokens is swapped out."""
+        if self._groups_only and num_sequences == 1:
+            return False
         if not num_blocks or self.num_used + num_blocks > self.num_blocks:
             return False
         return self._is_cheaper is None or self._is_cheaper(num_blocks, num_tokens)

@@ -14,8 +14,30 @@ from ..calibration.model_spec import ModelSpec
 from ..calibration.moves import block_moves, profile_for
 from ..calibration.stages import stages_of
 from ..calibration.step_cost import Batch
+from ..traces import Trace
+from .backlog import Backlog
+from .block_sizes import mean_context
 from .crossover import Crossover, crossover
+from .servable import servable_rows
 from .server import Server
+
+
+def crossover_under(server: Server, trace: Trace, *, backlog: Backlog) -> Crossover | None:
+    """That of a server under backlog: a request of the mean context beside those that run.
+
+    None where layers keep different tokens.
+
+    Args:
+        server: the chosen, paged one.
+        trace: what it serves.
+        backlog: of the server, which says how many requests run at once.
+    """
+    rows = servable_rows(trace, server.deployment, server.num_gpu_blocks)
+    served = trace.take(rows)
+    context = mean_context(served.prompt_tokens, served.output_tokens)
+    return crossover_of(
+        server, tokens=max(1, round(context)), num_decodes=round(backlog.mean_running)
+    )
 
 
 def crossover_of(server: Server, *, tokens: int, num_decodes: int) -> Crossover | None:
@@ -57,7 +79,8 @@ def crossover_on(
         batch: decodes that run meanwhile.
 
     Raises:
-        ValueError: recurrent layers, a flag or a length out of range, an unknown source.
+        ValueError: recurrent layers, a flag or a length out of range, a request longer than the
+            model's own length, an unknown source.
     """
     if any(layers.kind == "recurrent" for layers in model.layers):
         raise ValueError(
@@ -70,6 +93,11 @@ def crossover_on(
     for name, value in (("block_size", given.get("block_size")), ("max_num_batched_tokens", limit)):
         if value is not None and value < 1:
             raise ValueError(f"{name}(={value}) must be > 0.")
+    if not 0 < tokens <= model.max_position_embeddings:
+        raise ValueError(
+            f"tokens(={tokens}) must be from 1 to the {model.max_position_embeddings} of "
+            f"{model.name}."
+        )
     model.check_tensor_parallel(given.get("tensor_parallel_size", 1))
     groups = _groups(model, given, size)
     found, why = profile_for(gpu, flags["step_cost"], given.get("profile"))

@@ -43,6 +43,21 @@ WRONG = {
         "max_num_batched_tokens(=0) must be > 0",
     ),
     "no seats": (["--batch", "1x1", "--max-num-seqs", "0"], "max_num_seqs(=0) must be > 0"),
+    "no request": (["--swap", "0"], "swap(=0) must be > 0."),
+    "longer than the model": (
+        ["--swap", "131073"],
+        "tokens(=131073) must be from 1 to the 131072 of llama-3.1-8b.",
+    ),
+    "a chunk beside a swap": (
+        ["--swap", "512", "--chunk", "64"],
+        "chunk(='64') says nothing beside swap: leave one out.",
+    ),
+    "a full batch": (
+        ["--swap", "512", "--batch", "64x8", "--max-num-batched-tokens", "64"],
+        "max_num_batched_tokens(=64) leaves no token to prefill beside 64 decodes.",
+    ),
+    "no block": (["--batch", "1x1", "--block-size", "0"], "block_size(=0) must be > 0."),
+    "no block to swap": (["--swap", "8", "--block-size", "0"], "block_size(=0) must be > 0."),
     "no png": (["--batch", "1x1", "--out", "step.pdf"], "out(='step.pdf') must name a .png file"),
 }
 
@@ -171,3 +186,27 @@ def test_figure(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert f"Wrote {path}" in result.stdout
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_swap_against_recompute(tmp_path: Path) -> None:
+    out = tmp_path / "swap.png"
+    asked = ("--gpu", "a100-40gb", "--model", "opt-13b", "--swap", "512", "--batch", "32x512")
+    result = run("cost", *asked, "--step-cost", "datasheet", "--out", str(out))
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[1].startswith("Preempting a request of 512 tokens, recomputed beside 32 decodes")
+    assert "16 (chosen)" in result.stdout
+    assert "Swap: datasheet, because step times are datasheet; 80 transfers" in result.stdout
+    assert lines[-1] == f"Wrote {out}"
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_swap_as_json() -> None:
+    asked = ("cost", "--gpu", "h100-sxm", "--swap", "512", "--block-size", "32")
+    found = loaded(*asked)
+    assert (found["block_size"], found["tokens"]) == (32, 512)
+    assert [one["block_size"] for one in found["by_block_size"]][-1] == 256
+    assert found["swap"]["segment_band"]["source"]
+    assert found["swap"]["block_bytes"] == 32 * 131_072
+    halved = loaded(*asked, "--tensor-parallel-size", "2")
+    assert halved["swap"]["block_bytes"] == 16 * 131_072

@@ -65,6 +65,11 @@ class Intake:
     prefix_tokens: int | None = None
     turns: int | None = None
     think_time_s: float = 0.0
+    tenants: int | None = None
+    n: int | None = None
+    """Samples of every request, whatever the trace says."""
+    beam_width: int | None = None
+    """Beams of every request."""
 
     arrival_process: str | None = None
     rate_per_s: float | None = None
@@ -89,17 +94,23 @@ class Intake:
                 f"prefix_groups(={self.prefix_groups}) and prefix_tokens(={self.prefix_tokens}) "
                 "go together."
             )
-        if self.trace and (self.prefix_groups or self.turns or self.num_requests):
+        drawn = (self.prefix_groups, self.turns, self.num_requests, self.tenants)
+        if self.trace and any(drawn):
             raise ValueError(
-                "num_requests, prefix_groups and turns are for synthetic workloads; a trace file "
-                "takes max_requests."
+                "num_requests, prefix_groups, turns and tenants are for synthetic workloads; a "
+                "trace file takes max_requests."
             )
         if self.concurrency is not None and (self.rate_per_s or self.arrival_process):
             raise ValueError(
                 f"concurrency(={self.concurrency}) is a closed loop: it excludes rate and "
                 "arrival_process."
             )
-        for name in ("num_requests", "prompt_tokens", "output_tokens", "prefix_tokens", "turns"):
+        if self.n is not None and self.beam_width is not None:
+            raise ValueError(
+                f"n(={self.n}) and beam_width(={self.beam_width}) exclude each other: give one."
+            )
+        counts = ("num_requests", "prompt_tokens", "output_tokens", "prefix_tokens")
+        for name in (*counts, "turns", "tenants", "n", "beam_width"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= _MOST:
                 raise ValueError(f"{name}(={value}) must be > 0 and <= {_MOST}.")
@@ -139,10 +150,21 @@ def take_in(intake: Intake) -> Taken:
         trace = trace.window(*_window(intake.window))
     if intake.max_requests is not None:
         trace = trace.head(intake.max_requests)
+    trace = _sequences(intake, trace)
     if intake.concurrency is not None:
         words = f"closed loop, {intake.concurrency} clients"
         return Taken(trace=trace, origin=origin, arrivals=words)
     return _with_arrivals(intake, trace, origin)
+
+
+def _sequences(intake: Intake, trace: Trace) -> Trace:
+    """As many samples or beams of every request as are asked for."""
+    if intake.n is not None:
+        return replace(trace, num_samples=np.full(len(trace), intake.n), beam_width=None)
+    if intake.beam_width is not None:
+        beams = np.full(len(trace), intake.beam_width)
+        return replace(trace, beam_width=beams, num_samples=None)
+    return trace
 
 
 def with_poisson(taken: Taken, *, rate_per_s: float, seed: int, why: str) -> Taken:
@@ -245,6 +267,8 @@ def _workload(intake: Intake) -> Workload:
     if intake.turns is not None:
         sessions = Sessions(turns=fixed(intake.turns), think_mean_s=intake.think_time_s)
         workload = replace(workload, sessions=sessions)
+    if intake.tenants is not None:
+        workload = replace(workload, tenants=intake.tenants)
     if intake.rate_per_s is not None or intake.arrival_process is not None:
         workload = replace(workload, arrivals=None)  # the ones asked for come on top
     return workload

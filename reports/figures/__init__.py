@@ -17,6 +17,7 @@ from .occupancy import occupancy
 from .pool_shares import pool_shares
 from .prefix_curve import prefix_curve
 from .sharing import sharing
+from .swap_crossover import swap_crossover
 from .tornado import tornado
 
 FIGURES: dict[str, Callable[[Plan], Picture | None]] = {
@@ -30,6 +31,7 @@ FIGURES: dict[str, Callable[[Plan], Picture | None]] = {
     "block-sizes": block_sizes,
     "prefix-curve": prefix_curve,
     "sharing": sharing,
+    "swap-crossover": swap_crossover,
     "tornado": tornado,
     "memory-budget": memory,
 }

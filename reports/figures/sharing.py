@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from ...sim.plan import Plan
 from .. import words
+from ..moved_words import Moved, copies_sentence
 from ..picture import Picture
 from ..resample import bin_means
 from ..sharing_sheets import ROWS, gib_per_slot, sharing_sheet
@@ -21,6 +22,7 @@ _MEANINGS = {
     "cached": "Cached: KV that nobody holds but that a later prompt may find; it gives way as soon "
     "as memory is short.",
 }
+_MEANS = "Means over 1/300 of the time each, dashed over all of it."
 
 
 def sharing(plan: Plan) -> Picture | None:
@@ -49,15 +51,17 @@ def sharing(plan: Plan) -> Picture | None:
     panels[-1].set_xlabel(f"time, {unit.name}")
     found = f"{words.count(summary.prefix_hit_tokens)} prompt tokens "
     found += f"({words.share(summary.prefix_hit_ratio)})"
+    copies = copies_sentence(Moved.of(summary.to_json()))
+    caption = [*(_MEANINGS[name] for name in shown), _MEANS]
+    if summary.prefix_hit_tokens:
+        caption.append(f"Over the trace {found} were found and not computed again.")
     return Picture(
         name="sharing",
         title="What sharing saves (paged)",
-        caption=" ".join(_MEANINGS[name] for name in shown)
-        + " Means over 1/300 of the time each, dashed over all of it. Over the trace "
-        f"{found} were found and not computed again.",
+        caption=" ".join(filter(None, (*caption, copies))),
         alt=f"Over time, sharing saves {means['saved']:.2f} GiB on average, at most "
         f"{float(segments['saved'].max()) * gib_per_slot(plan):.2f} GiB; "
-        f"{means['cached']:.2f} GiB are cached on average; {found} were found.",
+        f"{means['cached']:.2f} GiB are cached on average; {found} were found. {copies}".strip(),
         figure=figure,
         sheet=sharing_sheet(plan),
     )

@@ -171,9 +171,11 @@ class Scheduler(ABC):
             return False
         if batch.beams or self.allocator.will_copy:
             return False
-        if not self.waiting:
+        if not self.waiting or len(batch.requests) >= self.limits.seats:
             return True
         head = self.waiting.head()
+        if self.waiting.may_change():  # to one that needs fewer seats
+            return False
         return not (self._has_seats(head) and self._may_change(head))
 
     def _has_seats(self, head: Request) -> bool:
@@ -352,7 +354,10 @@ class Scheduler(ABC):
         assert folded is not None, "fold() has set it"
         if not group.recovering:
             lost = folded.num_tokens
-            if self.swap is not None and self.swap.takes(folded.num_blocks, lost):
+            width = len(group.members)
+            if self.swap is not None and self.swap.takes(
+                folded.num_blocks, lost, num_sequences=width
+            ):
                 head.known = group.kept[0]
                 head.swapped_tokens = head.known - 1
                 self.swap.take(head, folded.num_blocks)

@@ -9,10 +9,10 @@ The next request is the first of the waiting tenant whose counter is smallest. A
 nothing waiting is lifted: to the smallest counter of those who wait, or, where nobody does, to that
 of the tenant whose last request left the queue. What it did not ask for is no credit.
 
-Two tenants who both have requests waiting all the time get, over any interval, service that differs
-by at most ``2 max(INPUT_WEIGHT * L, OUTPUT_WEIGHT * M)``, with L the longest prompt and M the tokens
-of all requests of a batch in the end (the paper's theorem 4.8; its M is the pool, as it reserves
-whole answers).
+Two tenants who both have requests waiting all the time get, over any interval, service that
+differs by at most ``2 max(INPUT_WEIGHT * L, OUTPUT_WEIGHT * M)``, with L the longest prompt and M
+the tokens that a batch can come to (the paper's bound; its M is the pool, which there holds whole
+answers).
 
 The paper preempts nobody. Here, where memory is short, the tenant with the largest counter gives
 way, with the request it was last admitted; the request goes to the front of its tenant's queue.

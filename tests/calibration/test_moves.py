@@ -102,6 +102,18 @@ def test_the_same_bytes_in_smaller_blocks_never_swap_faster(cut: int, blocks: in
     assert whole.swap_ns(blocks) <= small.swap_ns(cut * blocks)
 
 
+def test_the_band_is_as_wide_as_what_the_time_is_spent_on() -> None:
+    small, large = moves(block_bytes=BLOCK // 16), moves(block_bytes=512 * BLOCK)
+    assert 2.8 < small.swap_band(100).high < 3.0, "nearly all of it transfers"
+    assert 1.25 < large.swap_band(100).high < 1.3, "nearly all of it bytes"
+    assert small.swap_band(100).low == pytest.approx(0.8)
+    assert small.swap_band(0) == small.band
+    gathered = moves(method="gathered")
+    assert gathered.swap_band(100).high == gathered.band.high
+    known = moves(make_profile(lines=LINES), gpu=H200)
+    assert known.swap_band(10).high == pytest.approx(known.band.high)
+
+
 def test_a_shard_crosses_its_own_link() -> None:
     half = moves(block_bytes=16 * LLAMA.kv_bytes_per_token(tensor_parallel_size=2))
     sent = [seconds(made.swap_ns(10)) - 10e-6 - 640 * 2.3e-6 for made in (half, moves())]

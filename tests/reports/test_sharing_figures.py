@@ -153,7 +153,7 @@ def test_what_is_never_there_has_no_panel(sharer: Plan) -> None:
 
 def test_the_table_of_sharing(sharer: Plan) -> None:
     picture, summary = drawn(sharing(sharer)), sharer.chosen.summary
-    saved, cached, found = picture.sheet.rows
+    saved, cached, found, *_ = picture.sheet.rows
     gib = sharer.budget.kv_cache_bytes / GIB
     peak = sharer.chosen.result.segments["saved"].max() / sharer.chosen.result.pool_slots
     assert saved[0] == "saved by sharing"

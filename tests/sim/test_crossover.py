@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvsim.calibration.affine import AffineCost
+from kvsim.calibration.datasheet import DatasheetCost
 from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.models import load_model
 from kvsim.calibration.moves import BlockMoves, Way
@@ -82,12 +83,12 @@ def test_recompute_is_the_prefill_alone_and_its_share_of_a_batch() -> None:
 
 
 def test_chunks_are_what_a_step_has_room_for() -> None:
-    found = made(tokens=100, max_num_batched_tokens=64, batch=Batch(24, 2400))
+    cost, batch = DatasheetCost.of(model=OPT, gpu=A100), Batch(24, 2400)
+    found = made(cost=cost, tokens=100, max_num_batched_tokens=64, batch=batch)
     cuts = [((40, 0),), ((40, 40),), ((20, 80),)]
-    batch = Batch(24, 2400)
-    added = sum(COST.step_s(batch._replace(chunks=cut)) - COST.step_s(batch) for cut in cuts)
+    added = sum(cost.step_s(batch._replace(chunks=cut)) - cost.step_s(batch) for cut in cuts)
     assert found.chosen.recompute_in_batch_s == pytest.approx(added)
-    alone = sum(COST.step_s(Batch(chunks=cut)) for cut in [((64, 0),), ((36, 64),)])
+    alone = sum(cost.step_s(Batch(chunks=cut)) for cut in [((64, 0),), ((36, 64),)])
     assert found.chosen.recompute_alone_s == pytest.approx(alone)
 
 
@@ -109,6 +110,7 @@ def test_laws(tokens: int, block_size: int, budget: int, decodes: int) -> None:
         assert few.swap_s <= more.swap_s
         assert few.recompute_alone_s <= more.recompute_alone_s
     assert all(one.swap_s > 0 and one.recompute_s > 0 for one in found.by_length)
+    assert all(one.swap_low_s <= one.swap_s <= one.swap_high_s for one in found.by_length)
     at = found.swaps_from_tokens
     for one in found.by_length:
         if at is None and one.tokens == found.by_length[-1].tokens:
@@ -238,6 +240,11 @@ def test_wrong_input(case: str) -> None:
     changes, sentence = WRONG[case]
     with pytest.raises(ValueError, match=sentence):
         made(**changes)
+
+
+def test_no_request_is_longer_than_the_model_s_own_length() -> None:
+    with pytest.raises(ValueError, match=r"tokens\(=2049\) must be from 1 to the 2048 of opt-13b"):
+        of_the_paper(2049)
 
 
 def test_a_state_is_no_block() -> None:
