@@ -131,6 +131,13 @@ class BlockMoves:
         return " and ".join(sorted({way.source.partition(" ")[0] for way in ways}, reverse=True))
 
     @property
+    def origin(self) -> str:
+        """The source with what it was taken from, for people."""
+        ways = (self.swapping_out, self.swapping_in, self.copying, self.loading)
+        named = ", ".join(dict.fromkeys(way.source for way in ways))
+        return f"{named} ({self.why})" if self.why else named
+
+    @property
     def segments_per_block(self) -> int:
         """Transfers that a swapped block is cut in; 0 where blocks are gathered."""
         return self.fragments_per_block if self.method == "per_layer" else 0
