@@ -169,7 +169,7 @@ def file_options(
 
 def workload_options(
     workload: Annotated[
-        str | None, _option(_WORK, "sharegpt, alpaca, azure-chat or azure-code lengths.")
+        str | None, _option(_WORK, "Lengths: sharegpt, alpaca, azure-chat, azure-code ...")
     ] = None,
     prompt_tokens: Annotated[int | None, _option(_WORK, "Every prompt has so many.")] = None,
     output_tokens: Annotated[int | None, _option(_WORK, "Every output has so many.")] = None,
@@ -181,6 +181,9 @@ def workload_options(
     prefix_tokens: Annotated[int | None, _option(_WORK, "Synthetic: tokens of each.")] = None,
     turns: Annotated[int | None, _option(_WORK, "Synthetic: turns of a session.")] = None,
     think_time: Annotated[float, _option(_WORK, "Synthetic: mean pause of a user, s.")] = 0.0,
+    tenants: Annotated[
+        int | None, _option(_WORK, "Synthetic: users that share the server, equally likely.")
+    ] = None,
     arrival_process: Annotated[
         str | None, _option(_WORK, "poisson, gamma, constant or backlog (all at 0).")
     ] = None,
@@ -346,7 +349,11 @@ def cost_options(
 def engine_options(
     scheduler: Annotated[
         str,
-        _option(_ENGINE, "vllm, orca or static.", autocompletion=completion.scheduler_names),
+        _option(
+            _ENGINE,
+            "vllm, vllm_v0 (prompts first), sarathi, orca or static.",
+            autocompletion=completion.scheduler_names,
+        ),
     ] = "vllm",
     step_cost: StepCostSpec = "auto",
     profile: ProfilePath = None,
@@ -362,7 +369,9 @@ def engine_options(
     enable_chunked_prefill: Annotated[
         bool, _option(_ENGINE, "Split long prompts over steps.")
     ] = True,
-    scheduling_policy: Annotated[str, _option(_ENGINE, "fcfs or priority.")] = "fcfs",
+    scheduling_policy: Annotated[
+        str, _option(_ENGINE, "fcfs, priority, sjf (shortest first) or fair (tenants).")
+    ] = "fcfs",
     max_num_active_seqs: Annotated[int | None, _option(_ENGINE, "Seats in use.")] = None,
     long_prefill_token_threshold: Annotated[
         int, _option(_ENGINE, "Most tokens of one prompt per step; 0 = no limit.")
@@ -370,7 +379,13 @@ def engine_options(
     prefill_schedule_interval: Annotated[
         int, _option(_ENGINE, "Steps between steps that prefill.")
     ] = 1,
-    watermark: Annotated[float, _option(_ENGINE, "Share of blocks kept free.")] = 0.0,
+    mixed_batches: Annotated[
+        bool, _option(_ENGINE, "sarathi: chunks of prompts share a step with decodes.")
+    ] = True,
+    watermark: Annotated[
+        float | None,
+        _option(_ENGINE, "Share of blocks kept free (0; of vllm_v0 and sarathi 0.01)."),
+    ] = None,
     scheduler_reserve_full_isl: Annotated[
         bool, _option(_ENGINE, "Admit only what would fit whole.")
     ] = True,

@@ -48,6 +48,7 @@ class AsyncReplica(Replica):
 
     def _serve(self) -> Generator[Event, Any, None]:
         while not self._stuck:
+            self.scheduler.waiting.step_ended()
             cancelled = bool(self._gone) and self._drop_cancelled()
             if self._ready is None:
                 if not self.scheduler.has_work():
@@ -92,7 +93,7 @@ class AsyncReplica(Replica):
         usage = self.allocator.usage(blocked=scheduler.blocked)
         slots = self._slots(tokens, usage)
         num_waiting = len(scheduler.waiting)
-        moment = Moment(len(batch.requests), num_waiting, scheduler.blocked, slots, usage)
+        moment = Moment(batch.num_requests, num_waiting, scheduler.blocked, slots, usage)
         if not empty:
             if self._watch is not None:
                 self._watch(start, partial(self._tokens_of, following.step.held_back, True))

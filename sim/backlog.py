@@ -54,7 +54,7 @@ def measure(result: Result, *, seats: int) -> Backlog:
     """
     begin_s, end_s, saturated = window(result)
     finish_s = _finish_times(result)
-    output = result.requests["output_tokens"][result.status == FINISHED]
+    output = result.requests["generated_tokens"][result.status == FINISHED]
     inside = (finish_s > begin_s) & (finish_s <= end_s)
     segments = result.segments
     starts, durations = segments["start_s"], segments["duration_s"]

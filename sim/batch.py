@@ -1,7 +1,8 @@
 """The running batch of a replica, with its decoding members in closed form.
 
 ``requests`` holds all members in running order (= order of admission). A member either *prefills*
-(its ``known`` and ``computed`` are explicit) or *decodes*. The decoding ones gain one token in
+(its ``known`` and ``computed`` are explicit), *decodes*, or waits with a seat: parked, or following
+the first of its group until that has computed their prompt. The decoding ones gain one token in
 every step, so nothing of them is touched: with ``step`` the number of steps done,
 
     known   = base + step            base fixed when decoding began
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
+from .group import Group
 from .request import Request
 
 FAR = 1 << 62
@@ -26,7 +28,10 @@ class RunningBatch:
         "_base_sum",
         "_ends",
         "_longest_base",
+        "beams",
+        "followers",
         "num_decodes",
+        "num_mates",
         "parked",
         "parked_tokens",
         "prefill_tokens",
@@ -41,6 +46,12 @@ class RunningBatch:
         self.parked: dict[Request, None] = {}
         """Members whose last token is on its way: they hold memory and a seat, and get nothing."""
         self.parked_tokens = 0
+        self.followers: dict[Request, None] = {}
+        """Members of groups that have not forked: they hold a seat, no memory, and get nothing."""
+        self.beams: dict[Group, None] = {}
+        """Beam searches that decode."""
+        self.num_mates = 0
+        """Members beside the first of each group: there are so many fewer requests."""
         self.step = 0
         self.num_decodes = 0
         self.prefill_tokens = 0
@@ -50,6 +61,11 @@ class RunningBatch:
         """Of the decodes; None where it has to be looked for."""
         self._ends: list[tuple[int, int, Request]] = []
         self._admissions = 0
+
+    @property
+    def num_requests(self) -> int:
+        """Members, those of a group counted as one."""
+        return len(self.requests) - self.num_mates
 
     @property
     def context_tokens(self) -> int:
@@ -67,19 +83,35 @@ class RunningBatch:
 
     def admit(self, request: Request) -> None:
         """Append to the running order; the request prefills."""
+        self._seat(request)
+        self.prefills[request] = None
+
+    def admit_follower(self, request: Request) -> None:
+        """Append to the running order; the request waits for the first of its group."""
+        self._seat(request)
+        self.followers[request] = None
+
+    def _seat(self, request: Request) -> None:
         self._admissions += 1
         request.sequence = self._admissions
         self.requests[request] = None
-        self.prefills[request] = None
+        if request.group is not None:
+            self.num_mates += request.group.num_in_batch > 0
+            request.group.num_in_batch += 1
 
     def start_decoding(self, request: Request) -> None:
         """From the next step on the request decodes; ``known`` is up to date."""
-        del self.prefills[request]
-        self.prefill_tokens -= request.computed
+        if request in self.followers:
+            del self.followers[request]
+        else:
+            del self.prefills[request]
+            self.prefill_tokens -= request.computed
         request.base = base = request.known - self.step
         request.decoding = True
         self.num_decodes += 1
         self._base_sum += base
+        if request.group is not None and request.group.survival is not None:
+            self.beams[request.group] = None
         if self.num_decodes == 1 or (self._longest_base is not None and base > self._longest_base):
             self._longest_base = base
         request.end = end = request.total_tokens - base
@@ -103,7 +135,14 @@ class RunningBatch:
     def remove(self, request: Request) -> None:
         """Take a member out (finished or preempted), writing back its known tokens."""
         del self.requests[request]
-        if request in self.parked:
+        group = request.group
+        if group is not None:
+            group.num_in_batch -= 1
+            self.num_mates -= group.num_in_batch > 0
+            self.beams.pop(group, None)
+        if request in self.followers:
+            del self.followers[request]
+        elif request in self.parked:
             del self.parked[request]
             self.parked_tokens -= request.computed
         else:

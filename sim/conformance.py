@@ -55,6 +55,7 @@ class CaseTrace:
     parent: None = None
     delay_s: None = None
     cancel_s: NDArray[np.float64] | None = None
+    tenant: NDArray[np.int64] | None = None
     hash_ids: None = None
     hash_offsets: None = None
     hash_block_size: None = None

@@ -68,15 +68,38 @@ class Segment:
 Path = tuple[Segment, ...]
 
 
-def content_paths(trace: Contents, block_size: int) -> list[Path]:
-    """For each request its way through the tree, from its first block to its last full one."""
+def content_paths(
+    trace: Contents, block_size: int, copies: Sequence[int] | None = None
+) -> list[Path]:
+    """For each request its way through the tree, from its first block to its last full one.
+
+    Args:
+        trace: what begins alike.
+        block_size: tokens per block.
+        copies: sequences of each request, which have the prompt in common; by default one. Their
+            paths follow one another.
+    """
     row, tokens = shared_prefixes(trace)
-    num_blocks = ((trace.prompt_tokens + trace.output_tokens) // block_size).tolist()
+    total = trace.prompt_tokens + trace.output_tokens
+    if copies is not None:
+        row, tokens = _fanned_out(row, tokens, trace.prompt_tokens, np.asarray(copies))
+        total = np.repeat(total, copies)
+    num_blocks = (total // block_size).tolist()
     if (row < 0).all():
         numbers = accumulate(num_blocks, initial=0)
         pairs = zip(num_blocks, numbers, strict=False)
         return [(Segment(0, stop, shared=False, number=n),) if stop else () for stop, n in pairs]
     return _Tree(row.tolist(), (tokens // block_size).tolist(), num_blocks).paths()
+
+
+def _fanned_out(row: Ints, tokens: Ints, prompt_tokens: Ints, copies: Ints) -> tuple[Ints, Ints]:
+    """What the first copy of each row shares with others, and the later ones with the first."""
+    first = np.cumsum(copies) - copies
+    rows = np.repeat(first, copies)
+    shared = np.repeat(prompt_tokens, copies)
+    rows[first] = np.where(row >= 0, first[row], -1)
+    shared[first] = tokens
+    return rows, shared
 
 
 def shared_prefixes(trace: Contents) -> tuple[Ints, Ints]:

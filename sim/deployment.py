@@ -10,6 +10,8 @@ from .allocators import ALLOCATORS, PLACEMENTS, RESERVATIONS
 from .schedulers import SCHEDULERS, SchedulerLimits
 
 ON_IMPOSSIBLE = ("reject", "stall")
+PARALLEL_SAMPLING = ("fork", "fan_out")
+PREEMPTION_MODES = ("recompute", "swap", "auto")
 PREFIX_CACHES = ("hash", "radix")
 
 _CHOICES = {
@@ -18,6 +20,8 @@ _CHOICES = {
     "placement": tuple(PLACEMENTS),
     "scheduler": tuple(SCHEDULERS),
     "on_impossible": ON_IMPOSSIBLE,
+    "parallel_sampling": PARALLEL_SAMPLING,
+    "preemption_mode": PREEMPTION_MODES,
     "prefix_cache": PREFIX_CACHES,
 }
 
@@ -46,6 +50,8 @@ class Deployment:
     max_num_active_seqs: int | None = None
     long_prefill_token_threshold: int = 0
     prefill_schedule_interval: int = 1
+    mixed_batches: bool = True
+    """Sarathi only: chunks of prompts share a step with decodes."""
     scheduling_policy: str = "fcfs"
     watermark: float = 0.0
     scheduler_reserve_full_isl: bool = True
@@ -63,6 +69,18 @@ class Deployment:
     scheduler: str = "vllm"
     on_impossible: str = "reject"
     """What becomes of a request that can never fit: ``reject`` at arrival, or ``stall`` as vLLM."""
+    parallel_sampling: str = "fork"
+    """The samples of a request ``fork`` in the engine, or are requests of their own (V1)."""
+    preemption_mode: str = "recompute"
+    """Preempted requests are computed again, swapped to host memory, or what costs less (auto)."""
+    swap_space: float = 4.0
+    """Host memory for swaps, GiB per GPU."""
+    swap_overlap: bool = False
+    """Swaps run beside the step instead of before it."""
+    pinned_prefix_tokens: int = 0
+    """Tokens with which every longer prompt begins, held in the pool for good."""
+    seed: int = 0
+    """Of what the engine draws: which beams survive."""
 
     def __post_init__(self) -> None:
         sizes = ("tensor_parallel_size", "pipeline_parallel_size")
@@ -94,9 +112,45 @@ class Deployment:
             )
         if self.prefix_cache == "radix" and not self.enable_prefix_caching:
             raise ValueError("prefix_cache(=radix) needs enable_prefix_caching, which is off.")
+        if self.scheduler == "sarathi" and self.kv_groups:
+            raise ValueError(
+                "scheduler(=sarathi) needs layers that all keep every token: switch the hybrid "
+                "KV-cache manager off (--disable-hybrid-kv-cache-manager)."
+            )
+        if not self.mixed_batches and self.scheduler != "sarathi":
+            raise ValueError(
+                f"mixed_batches(=False) needs scheduler sarathi, not {self.scheduler}."
+            )
         if self.async_scheduling and self.scheduler != "vllm":
             raise ValueError(f"async_scheduling(=True) needs scheduler vllm, not {self.scheduler}.")
+        self._check_moves()
         self.limits  # noqa: B018  checks its own fields
+
+    def _check_moves(self) -> None:
+        if self.pinned_prefix_tokens < 0:
+            raise ValueError(f"pinned_prefix_tokens(={self.pinned_prefix_tokens}) must be >= 0.")
+        if self.swap_space < 0:
+            raise ValueError(f"swap_space(={self.swap_space:g}) must be >= 0.")
+        wanted = []
+        if self.preemption_mode != "recompute":
+            if not self.swap_space:
+                raise ValueError(
+                    f"swap_space(=0) must be > 0 with preemption_mode {self.preemption_mode}."
+                )
+            wanted.append(f"preemption_mode(={self.preemption_mode})")
+        if self.pinned_prefix_tokens:
+            wanted.append(f"pinned_prefix_tokens(={self.pinned_prefix_tokens})")
+            if self.allocator != "paged":
+                raise ValueError(f"{wanted[-1]} needs allocator paged, not {self.allocator}.")
+        for what in wanted:
+            for flag in ("enable_prefix_caching", "async_scheduling"):
+                if getattr(self, flag):
+                    raise ValueError(f"{what} needs {flag} off.")
+            if self.kv_groups and self.allocator == "paged":
+                raise ValueError(
+                    f"{what} needs layers that all keep every token: switch the hybrid KV-cache "
+                    "manager off (--disable-hybrid-kv-cache-manager)."
+                )
 
     @property
     def limits(self) -> SchedulerLimits:
@@ -113,6 +167,7 @@ class Deployment:
             enable_chunked_prefill=self.enable_chunked_prefill,
             long_prefill_token_threshold=rounds * self.long_prefill_token_threshold,
             prefill_schedule_interval=self.prefill_schedule_interval,
+            mixed_batches=self.mixed_batches,
             scheduling_policy=self.scheduling_policy,
         )
 
@@ -140,5 +195,17 @@ class Deployment:
         return f"{self.allocator} (radix)" if by_token else self.allocator
 
     def to_json(self) -> dict[str, object]:
-        """All flags, by name."""
-        return asdict(self)
+        """All flags, by name; the newer ones where they say something, so that digests stay."""
+        values = asdict(self)
+        return {k: v for k, v in values.items() if k not in _SILENT or v != _SILENT[k]}
+
+
+_SILENT = {
+    "parallel_sampling": "fork",
+    "preemption_mode": "recompute",
+    "swap_space": 4.0,
+    "swap_overlap": False,
+    "pinned_prefix_tokens": 0,
+    "seed": 0,
+}
+"""Flags that say nothing at these values."""

@@ -6,6 +6,7 @@ from fractions import Fraction
 from math import gcd
 from typing import TypedDict
 
+from ..calibration.step_cost import Batch, StepCost
 from .allocators import (
     Allocator,
     CachingAllocator,
@@ -13,22 +14,36 @@ from .allocators import (
     GroupedAllocator,
     PagedAllocator,
     RadixAllocator,
+    SharingAllocator,
 )
 from .batch import RunningBatch
 from .deployment import Deployment
+from .moved import Moves
 from .schedulers import SCHEDULERS, Scheduler
+from .swap import Swap
 
 
-def make_allocator(deployment: Deployment, num_gpu_blocks: int) -> Allocator:
-    """The allocator that a deployment names, with an empty pool."""
+def make_allocator(
+    deployment: Deployment, num_gpu_blocks: int, *, sharing: bool = False
+) -> Allocator:
+    """The allocator that a deployment names, with an empty pool.
+
+    Args:
+        deployment: the server's flags.
+        num_gpu_blocks: blocks of the pool, the null block included.
+        sharing: requests have sequences that share blocks.
+    """
     if deployment.allocator == "paged":
-        return _paged(deployment, num_gpu_blocks)
+        return _paged(deployment, num_gpu_blocks, sharing or deployment.pinned_prefix_tokens > 0)
     return ContiguousAllocator(
         pool_slots=_contiguous_slots(deployment, num_gpu_blocks),
         max_model_len=deployment.max_model_len,
         reservation=deployment.reservation,
         placement=deployment.placement,
     )
+
+
+BYTES_PER_GIB = 1 << 30
 
 
 def hash_block_size(deployment: Deployment) -> int:
@@ -38,7 +53,7 @@ def hash_block_size(deployment: Deployment) -> int:
     return gcd(*(group.block_size for group in deployment.kv_groups)) or deployment.block_size
 
 
-def _paged(deployment: Deployment, num_gpu_blocks: int) -> Allocator:
+def _paged(deployment: Deployment, num_gpu_blocks: int, sharing: bool) -> Allocator:
     admission: _Admission = {
         "num_gpu_blocks": num_gpu_blocks,
         "watermark": deployment.watermark,
@@ -51,6 +66,12 @@ def _paged(deployment: Deployment, num_gpu_blocks: int) -> Allocator:
             max_in_flight_tokens=deployment.max_in_flight_tokens,
             prefix_caching=deployment.enable_prefix_caching,
             asynchronous=deployment.async_scheduling,
+            **admission,
+        )
+    if sharing:
+        return SharingAllocator(
+            block_size=deployment.block_size,
+            pinned_prefix_tokens=deployment.pinned_prefix_tokens,
             **admission,
         )
     if not deployment.enable_prefix_caching:
@@ -85,6 +106,7 @@ def make_scheduler(
     *,
     exact_steps: bool = False,
     keep_log: bool = False,
+    swap: Swap | None = None,
 ) -> Scheduler:
     """The scheduler that a deployment names, with nothing queued."""
     return SCHEDULERS[deployment.scheduler](
@@ -93,4 +115,38 @@ def make_scheduler(
         limits=deployment.limits,
         exact_steps=exact_steps,
         keep_log=keep_log,
+        swap=swap,
     )
+
+
+def make_swap(
+    deployment: Deployment,
+    *,
+    cost: StepCost,
+    moves: Moves | None,
+    num_host_blocks: int | None = None,
+) -> Swap | None:
+    """The host pool that a deployment names; None where preempted requests are computed again.
+
+    Raises:
+        ValueError: a pool that holds no block, or of unknown size.
+    """
+    mode = deployment.preemption_mode
+    if mode == "recompute" or deployment.allocator == "contiguous":
+        return None
+    if num_host_blocks is None:
+        if moves is None:
+            raise ValueError(f"preemption_mode(={mode}) needs moves: what a block weighs.")
+        num_host_blocks = int(deployment.swap_space * BYTES_PER_GIB) // moves.block_bytes
+    if num_host_blocks < 1:
+        raise ValueError(
+            f"swap_space(={deployment.swap_space:g}) must hold a block of the KV cache."
+        )
+    if mode == "swap" or moves is None:
+        return Swap(num_host_blocks)
+
+    def is_cheaper(num_blocks: int, num_tokens: int) -> bool:
+        there_and_back = moves.swap_ns(num_blocks) + moves.swap_ns(num_blocks, inward=True)
+        return there_and_back < cost.step_ns(Batch(chunks=((num_tokens, 0),)))
+
+    return Swap(num_host_blocks, is_cheaper)

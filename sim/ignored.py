@@ -23,9 +23,16 @@ def ignored(
     knows = trace.prefix_row is not None or (trace.hash_ids is not None and len(trace.hash_ids))
     if knows and not deployment.enable_prefix_caching:
         notes.append("What the trace says of equal prefixes is not used: prefix caching is off.")
-    by_priority = deployment.scheduling_policy == "priority"
-    if not by_priority and trace.priority is not None and np.ptp(trace.priority) > 0:
-        notes.append("The trace's priorities are not used: scheduling_policy is fcfs.")
+    policy = deployment.scheduling_policy
+    for name, column, used_by in (
+        ("priorities", trace.priority, "priority"),
+        ("tenants", trace.tenant, "fair"),
+    ):
+        tells = column is not None and np.ptp(column) > 0
+        if tells and policy != used_by:
+            notes.append(f"The trace's {name} are not used: scheduling_policy is {policy}.")
+        if policy == used_by == "fair" and not tells:
+            notes.append("The trace names no tenants: fair shares are first come, first served.")
     if deployment.scheduler == "static":
         notes.append(
             "Static batching: TTFT is when the first token is computed; the answer returns with "

@@ -20,6 +20,8 @@ from ..calibration.step_cost import Batch, Line, StepCost
 from .allocators import Allocator, Growth, TokensOf, Usage
 from .batch import RunningBatch
 from .clock import StepEnd
+from .group import Group
+from .moved import Mover
 from .recorder import Moment, Recorder
 from .request import Request
 from .schedulers import Scheduler, Step
@@ -61,6 +63,7 @@ class Replica:
         check: verify the allocator's ledger at every event.
         log_step: called with a record of each single step.
         watch: shown the pool whenever a step or a run of steps begins, and after a pause.
+        mover: takes the time of copies and swaps; None = they take none.
     """
 
     _step_is_held = False
@@ -80,6 +83,7 @@ class Replica:
         check: bool = False,
         log_step: StepLog | None = None,
         watch: Watch | None = None,
+        mover: Mover | None = None,
     ) -> None:
         self.env = env
         self.allocator = allocator
@@ -93,6 +97,7 @@ class Replica:
         self._check = check
         self._log_step = log_step
         self._watch = watch
+        self._mover = mover
         self._idle: Event | None = None
         self._in_step = False
         self._in_run = False
@@ -129,6 +134,7 @@ class Replica:
 
     def _serve(self) -> Generator[Event, Any, None]:
         while not self._stuck:
+            self.scheduler.waiting.step_ended()
             if self._gone:
                 self._drop_cancelled()
             if not self.scheduler.has_work():
@@ -191,11 +197,14 @@ class Replica:
             left = self._leave(self.scheduler.retire(()))
             self._log(start, 0.0, shape, step, moment, evicted, left)
             self._stuck = self._starts_over_for_ever(step)
-            self._check_progress(step)
+            if not left:
+                self._check_progress(step)
             if not left and not step.preempted:
                 yield self._sleep()  # nothing runs and the head of the queue does not fit
             return
         duration = self.cost.step_ns(shape)
+        if self._mover is not None:
+            duration = self._mover.step_ns(duration)
         if self._watch is not None:
             self._watch(start, partial(self._tokens_of, step.held_back, True))
         self._in_step = True
@@ -213,10 +222,11 @@ class Replica:
         gone, self._gone = self._gone, []
         for request in gone:
             answered = request.finish_ns == request.finish_ns
+            known = None if request.group is None else request.group.known_of(request)
             if not answered and self.scheduler.cancel(request):
                 request.cancelled = True
                 request.finish_ns = self.env.now
-                request.total_tokens = request.known
+                request.total_tokens = request.known if known is None else known
                 self._on_finish(request)
         return bool(gone)
 
@@ -226,7 +236,7 @@ class Replica:
         usage = self.allocator.usage(blocked=scheduler.blocked)
         tokens = batch.context_tokens + batch.prefill_tokens + batch.parked_tokens
         return Moment(
-            len(batch.requests),
+            batch.num_requests,
             len(scheduler.waiting),
             scheduler.blocked,
             self._slots(tokens + scheduler.held_tokens - left_out, usage),
@@ -258,7 +268,7 @@ class Replica:
     def _starts_over_for_ever(self, step: Step) -> bool:
         """A request outgrew an empty pool twice: the engine would go on like this for ever."""
         return any(
-            request.num_preemptions > 1 and bool(self.allocator.why_never(request))
+            request.row.num_preemptions > 1 and bool(self.allocator.why_never(request))
             for request in step.preempted
         )
 
@@ -297,13 +307,16 @@ class Replica:
         """Steps until a request ends or memory is short; 0 where the next one must be scheduled."""
         if self._exact or not self.scheduler.only_decodes():
             return 0
+        if self._mover is not None and self._mover.pending:
+            return 0
         step = self.batch.step
         return self.allocator.decode_steps(step, self.batch.next_end() - step)
 
     def _advance(self, step: Step, end_ns: float) -> list[Request]:
         """A single step's tokens are there, or will be at ``end_ns``; returns who then ends."""
         batch, allocator = self.batch, self.allocator
-        if not (step.chunks or step.held_back or step.resumed):
+        searching = dict(batch.beams)
+        if not (step.chunks or step.held_back or step.resumed or searching):
             batch.step += 1
             return batch.ended() if batch.next_end() == batch.step else []
         for request in step.held_back:
@@ -323,22 +336,56 @@ class Replica:
                 continue
             allocator.learn(request, request.computed)
             if request.computed == request.known:
-                self._first_token(request, end_ns)
-                if request.known == request.total_tokens:
-                    finished.append(request)
-                else:
-                    batch.start_decoding(request)
-                    allocator.start_decoding(request)
+                group = request.group
+                if group is not None and group.forked and group.survival is not None:
+                    searching[group] = None
+                for one in [request] if group is None else self._decoders_of(request, group):
+                    self._first_token(one, end_ns)
+                    if one.known == one.total_tokens:
+                        finished.append(one)
+                    else:
+                        batch.start_decoding(one)
+                        allocator.start_decoding(one)
+        for group in searching:
+            self._search(group, step)
         finished.sort(key=lambda request: request.sequence)
         return finished
+
+    def _decoders_of(self, request: Request, group: Group) -> list[Request]:
+        """Who has computed all it knows, now that this member of a group has."""
+        if not group.forked:
+            group.forked = True
+            self.allocator.fork(group)
+            for one in group.members[1:]:
+                one.computed = one.prompt_tokens
+            return list(group.members)
+        if not group.recovering:
+            return [request]
+        group.recovering = False
+        self.allocator.recovered(group)
+        self.batch.prefill_tokens -= request.computed
+        group.restore()
+        for one in group.members:
+            one.computed = one.known
+        self.batch.prefill_tokens += request.computed
+        return list(group.members)
+
+    def _search(self, group: Group, step: Step) -> None:
+        """The beams of a search that go on after this step."""
+        first = group.members[0]
+        assert group.survival is not None, "the group searches"
+        if group in self.batch.beams and first not in step.held_back:
+            tokens = first.known_at(self.batch.step) - 1
+            if first.end > self.batch.step:
+                self.allocator.reorder(group, group.survival.parents(), tokens)
 
     def _first_token(self, request: Request, now_ns: float) -> None:
         """The token sampled at the end of a prefill, the first ever or the first after a pause."""
         request.known += 1
         if request.known == request.prompt_tokens + 1:
             request.first_token_ns = now_ns
-        if request.num_preemptions:
-            request.pauses_ns[-1] = now_ns
+        if request.row.num_preemptions:
+            request.row.pauses_ns[-1] = now_ns
         if request.silent_since_ns >= 0:
             self._end_pause(request, now_ns)
 

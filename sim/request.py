@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .content import Path
+
+if TYPE_CHECKING:
+    from .group import Group
 
 NEVER = float("nan")
 
@@ -31,6 +34,7 @@ class Request:
         "final_blocks",
         "finish_ns",
         "first_token_ns",
+        "group",
         "index",
         "known",
         "kv_tokens",
@@ -43,12 +47,16 @@ class Request:
         "queued_ns",
         "reject_reason",
         "reserved_tokens",
+        "row",
         "run_blocks",
         "runs",
+        "sample",
         "scheduled_ns",
         "sequence",
         "shared_blocks",
         "silent_since_ns",
+        "swapped_tokens",
+        "tenant",
         "tie_rank",
         "total_tokens",
         "waited_ns",
@@ -64,13 +72,22 @@ class Request:
         output_tokens: int,
         arrival_ns: float = 0.0,
         priority: int = 0,
+        tenant: int = 0,
     ) -> None:
         self.index = index
         """Row in the trace."""
         self.priority = priority
         """Smaller is more urgent."""
+        self.tenant = tenant
+        """On whose behalf it runs."""
         self.tie_rank = index
         """Order among requests of one priority and arrival time: that of their ids."""
+        self.row = self
+        """Of the sequences of one request the first, which keeps its times and counts."""
+        self.sample = 0
+        """Which of the request's sequences it is."""
+        self.group: Group | None = None
+        """The sequences that share its prompt's blocks, itself among them; None if it is alone."""
         self.prompt_tokens = prompt_tokens
         self.total_tokens = prompt_tokens + output_tokens
         """Prompt and outputs at the end."""
@@ -120,6 +137,8 @@ class Request:
         """Computed tokens at the last preemption."""
         self.wasted_tokens = 0
         """Tokens computed again after preemptions; what the prefix cache kept is not."""
+        self.swapped_tokens = 0
+        """Computed tokens whose KV lies in host memory: swapped out."""
         self.cancelled = False
         self.reject_reason = ""
 

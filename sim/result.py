@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration.step_cost import NS_PER_S
+from .moved import Moved
 from .phases import phase_columns
 from .recorder import OPENING, Recorder, Segment
 from .request import Request
@@ -30,8 +31,9 @@ class Result:
 
     ``requests`` has a row per request of the trace: ``index``, ``arrival_s``, ``scheduled_s``,
     ``first_token_s``, ``finish_s`` (NaN where it did not happen), ``waited_s`` in the queue,
-    ``prompt_tokens``, ``output_tokens``, ``cached_tokens`` (of the prompt, found in the prefix
-    cache when first admitted), ``num_preemptions``, ``wasted_tokens`` (computed again after
+    ``prompt_tokens``, ``output_tokens`` (of its first sequence), ``num_sequences`` (samples or
+    beams), ``generated_tokens`` (of all of them), ``cached_tokens`` (of the prompt, found in the
+    prefix cache when first admitted), ``num_preemptions``, ``wasted_tokens`` (computed again after
     preemptions), ``status``, ``reject_reason``. Of a cancelled request
     ``finish_s`` is when it left and ``output_tokens`` what it had by then.
 
@@ -64,6 +66,8 @@ class Result:
     peak_waiting: int
     num_length_capped: int
     """Requests whose output was cut at max_model_len."""
+    moved: Moved
+    """Blocks copied and swapped."""
 
     @property
     def status(self) -> NDArray[np.str_]:
@@ -96,11 +100,13 @@ def collect(
     pool_slots: int,
     peak_waiting: int,
     num_length_capped: int,
+    families: Mapping[int, Sequence[Request]],
+    moved: Moved,
 ) -> Result:
     """Turn the mutable state of a finished simulation into a :class:`Result`."""
     openings = np.array(recorder.openings).reshape(-1, len(OPENING)).T
     return Result(
-        requests=_request_columns(requests),
+        requests=_request_columns(requests, families),
         segments=_segment_columns(recorder.segments, pool_slots),
         openings=dict(zip(OPENING, openings, strict=True)),
         pauses=_pause_columns(requests),
@@ -110,10 +116,13 @@ def collect(
         num_steps=recorder.num_steps,
         peak_waiting=peak_waiting,
         num_length_capped=num_length_capped,
+        moved=moved,
     )
 
 
-def _request_columns(requests: Sequence[Request]) -> Columns:
+def _request_columns(
+    requests: Sequence[Request], families: Mapping[int, Sequence[Request]]
+) -> Columns:
     def seconds(name: str) -> NDArray[np.float64]:
         return np.array([getattr(r, name) for r in requests], dtype=np.float64) / NS_PER_S
 
@@ -126,6 +135,11 @@ def _request_columns(requests: Sequence[Request]) -> Columns:
     status[[bool(reason) for reason in reasons]] = REJECTED
     status[[r.cancelled for r in requests]] = CANCELLED
     prompt, total = whole("prompt_tokens"), whole("total_tokens")
+    num_sequences = np.ones(len(requests), dtype=np.int64)
+    generated = total - prompt
+    for index, several in families.items():
+        num_sequences[index] = len(several)
+        generated[index] = sum(one.total_tokens - one.prompt_tokens for one in several)
     return {
         "index": whole("index"),
         "arrival_s": seconds("arrival_ns"),
@@ -135,6 +149,8 @@ def _request_columns(requests: Sequence[Request]) -> Columns:
         "waited_s": seconds("waited_ns"),
         "prompt_tokens": prompt,
         "output_tokens": total - prompt,
+        "num_sequences": num_sequences,
+        "generated_tokens": generated,
         "cached_tokens": np.maximum(whole("cached_tokens"), 0),
         "num_preemptions": whole("num_preemptions"),
         "wasted_tokens": whole("wasted_tokens"),

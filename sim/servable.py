@@ -14,6 +14,7 @@ from .deployment import Deployment
 from .engine import make_allocator, make_scheduler
 from .request import Request
 from .schedulers import Scheduler
+from .sequences import check_widths, make_requests, shares
 
 
 class Arrivals(Contents, Protocol):
@@ -27,15 +28,18 @@ class Arrivals(Contents, Protocol):
     def delay_s(self) -> NDArray[np.float64] | None: ...
     @property
     def priority(self) -> NDArray[np.int64] | None: ...
+    @property
+    def tenant(self) -> NDArray[np.int64] | None: ...
 
 
 def rejections(trace: Arrivals, deployment: Deployment, num_gpu_blocks: int) -> list[str]:
     """For each request the reason why it would be rejected at arrival; empty where it would not."""
-    allocator = make_allocator(deployment, num_gpu_blocks)
+    check_widths(trace, deployment)
+    allocator = make_allocator(deployment, num_gpu_blocks, sharing=shares(trace, deployment))
     scheduler = make_scheduler(deployment, allocator, RunningBatch())
     return [
         why_rejected(request, deployment, scheduler, allocator)
-        for request in make_requests(trace, deployment.max_model_len)
+        for request in make_requests(trace, deployment)
     ]
 
 
@@ -57,19 +61,3 @@ def why_rejected(
     if deployment.on_impossible == "stall":
         return ""
     return scheduler.why_never(request) or allocator.why_never(request)
-
-
-def make_requests(trace: Arrivals, max_model_len: int) -> list[Request]:
-    """The requests of a trace; outputs end where the engine stops, at ``max_model_len``."""
-    prompts, outputs = trace.prompt_tokens.tolist(), trace.output_tokens.tolist()
-    urgency = [0] * len(prompts) if trace.priority is None else trace.priority.tolist()
-    rows = zip(prompts, outputs, urgency, strict=True)
-    return [
-        Request(
-            index=index,
-            prompt_tokens=prompt,
-            output_tokens=min(output, max_model_len - prompt) if prompt < max_model_len else output,
-            priority=priority,
-        )
-        for index, (prompt, output, priority) in enumerate(rows)
-    ]

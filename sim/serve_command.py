@@ -21,15 +21,19 @@ def serve_command(server: Server) -> str:
         *_values(server),
         *_switches(server),
     ]
-    return " ".join(words) + _remark(flags)
+    return _remark(flags) + " ".join(words)
 
 
 def _remark(flags: Deployment) -> str:
-    """What vLLM does not have."""
+    """What vLLM does not have: then the line is a comment, which starts nothing."""
+    if flags.scheduler == "vllm_v0":
+        return "# vLLM has no vllm_v0 scheduler (the default of 0.2 to 0.5); the nearest: "
     if flags.scheduler != "vllm":
-        return f"  # vLLM has no {flags.scheduler} scheduler"
+        return f"# vLLM has no {flags.scheduler} scheduler; the nearest: "
+    if flags.scheduling_policy not in ("fcfs", "priority"):
+        return f"# vLLM has no {flags.scheduling_policy} policy; the nearest: "
     if flags.enable_prefix_caching and flags.prefix_cache == "radix":
-        return "  # vLLM caches hashed blocks, not a radix tree"
+        return "# vLLM caches hashed blocks, not a radix tree; the nearest: "
     return ""
 
 

@@ -19,6 +19,12 @@ from .allocators.placement import next_power_of_two
 from .deployment import Deployment
 from .servable import Arrivals
 
+V0_BATCH = (2048, 256)
+"""Tokens (or ``max_model_len``, where that is more) and requests: the first vLLM engine's defaults,
+``vllm/config.py`` and ``engine/arg_utils.py`` of 0.2 to 0.5."""
+WATERMARKS = {"vllm_v0": 0.01, "sarathi": 0.01}
+"""A scheduler's own share of blocks kept free: of their block managers."""
+
 _FLAGS = {field.name for field in fields(Deployment)}
 
 
@@ -212,15 +218,18 @@ def _deployment(
 ) -> Deployment:
     """The flags, with the engine's utilisation and batch limits where none are given."""
     tokens, seqs = batch_defaults(gpu, engine=version)
-    if given.get("enable_chunked_prefill") is False:
-        tokens = max(tokens, max_model_len)
     engine = given.get("scheduler", "vllm"), given.get("allocator", "paged")
+    if engine[0] == "vllm_v0":
+        tokens, seqs = V0_BATCH
+    if engine[0] == "vllm_v0" or given.get("enable_chunked_prefill") is False:
+        tokens = max(tokens, max_model_len)
     defaults = {
         "gpu_memory_utilization": version.gpu_memory_utilization,
         "max_num_batched_tokens": tokens,
         "max_num_seqs": seqs,
         "enable_prefix_caching": engine == ("vllm", "paged"),
         "async_scheduling": engine[0] == "vllm",
+        "watermark": WATERMARKS.get(str(engine[0]), 0.0),
     }
     flags = {**defaults, **given}
     deployment = Deployment(max_model_len=max_model_len, **flags)  # type: ignore[arg-type]
@@ -232,16 +241,17 @@ def _deployment(
 
 
 def _check_batch_limits(flags: Deployment) -> None:
-    """What vLLM checks as it starts; the other schedulers know no token budget."""
+    """What vLLM checks as it starts; the other engines check nothing."""
     tokens = flags.max_num_batched_tokens
-    if flags.scheduler != "vllm":
+    if flags.scheduler not in ("vllm", "vllm_v0"):
         return
+    whole = flags.scheduler == "vllm_v0" or not flags.enable_chunked_prefill
     if tokens < flags.max_num_seqs:
         raise ValueError(
             f"max_num_batched_tokens(={tokens}) must be >= max_num_seqs(={flags.max_num_seqs}): "
             "vLLM refuses to start."
         )
-    if not flags.enable_chunked_prefill and tokens < flags.max_model_len:
+    if whole and tokens < flags.max_model_len:
         raise ValueError(
             f"max_num_batched_tokens(={tokens}) must be >= max_model_len(={flags.max_model_len}) "
             "without chunked prefill: vLLM refuses to start."
@@ -268,6 +278,8 @@ def _without_caching(deployment: Deployment, flags: Mapping[str, object]) -> dic
     off: dict[str, object] = {}
     if scheduler != "vllm":
         off["async_scheduling"] = False
+    if scheduler != "sarathi":
+        off["mixed_batches"] = True
     if (flags.get("allocator", deployment.allocator), scheduler) != ("paged", "vllm"):
         off |= {"enable_prefix_caching": False, "prefix_cache": "hash"}
     return {name: value for name, value in off.items() if name not in flags}

@@ -22,13 +22,15 @@ from .batch import RunningBatch
 from .clock import Arrival
 from .content import content_paths
 from .deployment import Deployment
-from .engine import hash_block_size, make_allocator, make_scheduler
+from .engine import hash_block_size, make_allocator, make_scheduler, make_swap
 from .map_recorder import MapRecorder
+from .moved import Mover, Moves
 from .recorder import Recorder
 from .replica import Replica, StepLog
-from .request import Request
+from .request import NEVER, Request
 from .result import Result, collect
-from .servable import Arrivals, make_requests, why_rejected
+from .sequences import Family, check_widths, copies, make_requests, shares, widths
+from .servable import Arrivals, why_rejected
 
 Progress = Callable[[int], None]
 """Told how many requests are done, now and then."""
@@ -49,6 +51,8 @@ def simulate(
     log_step: StepLog | None = None,
     progress: Progress | None = None,
     memory_map: MapRecorder | None = None,
+    moves: Moves | None = None,
+    num_host_blocks: int | None = None,
 ) -> Result:
     """Replay a trace through one server.
 
@@ -67,9 +71,12 @@ def simulate(
         log_step: called after each step; implies ``exact_steps``.
         progress: told how many requests are done.
         memory_map: looks at the pool now and then, and changes nothing.
+        moves: what copies and swaps cost; None = no time.
+        num_host_blocks: blocks of host memory for swaps; by default what ``swap_space`` holds.
 
     Raises:
-        ValueError: no requests, no arrival times, concurrency below 1, no block for a request.
+        ValueError: no requests, no arrival times, concurrency below 1, no block for a request,
+            more sequences than seats, a swap space that holds no block.
     """
     if not len(trace.prompt_tokens):
         raise ValueError("trace holds no requests.")
@@ -79,17 +86,20 @@ def simulate(
         raise ValueError(
             "trace has lengths only: give rate, concurrency or arrival_process backlog."
         )
+    check_widths(trace, deployment)
     run = _Run(
         trace,
         tie_rank=tie_rank,
         deployment=deployment,
         cost=cost,
-        allocator=make_allocator(deployment, num_gpu_blocks),
+        allocator=make_allocator(deployment, num_gpu_blocks, sharing=shares(trace, deployment)),
         exact_steps=exact_steps or log_step is not None,
         check=check,
         log_step=log_step,
         progress=progress,
         memory_map=memory_map,
+        moves=moves,
+        num_host_blocks=num_host_blocks,
     )
     return run.closed_loop(concurrency) if concurrency is not None else run.open_loop()
 
@@ -121,24 +131,41 @@ class _Run:
         log_step: StepLog | None,
         progress: Progress | None,
         memory_map: MapRecorder | None,
+        moves: Moves | None,
+        num_host_blocks: int | None,
     ) -> None:
         self.env = Environment()
         self.deployment = deployment
         self.allocator = allocator
         self.recorder = Recorder()
-        self.requests = make_requests(trace, deployment.max_model_len)
+        self.requests = make_requests(trace, deployment)
         for request, rank in zip(self.requests, tie_rank or (), strict=False):
             request.tie_rank = rank
+        self._families = self._sequences(trace)
         if deployment.enable_prefix_caching:
-            paths = content_paths(trace, hash_block_size(deployment))
-            for request, path in zip(self.requests, paths, strict=True):
+            engine_requests, fan_out = self._engine_requests()
+            paths = content_paths(trace, hash_block_size(deployment), fan_out)
+            for request, path in zip(engine_requests, paths, strict=True):
                 request.path = path
         self.trace = trace
         never = np.full(len(self.requests), np.nan)
         self._cancel_s = (never if trace.cancel_s is None else trace.cancel_s).tolist()
         batch = RunningBatch()
+        swap = make_swap(deployment, cost=cost, moves=moves, num_host_blocks=num_host_blocks)
         self.scheduler = make_scheduler(
-            deployment, allocator, batch, exact_steps=exact_steps, keep_log=log_step is not None
+            deployment,
+            allocator,
+            batch,
+            exact_steps=exact_steps,
+            keep_log=log_step is not None,
+            swap=swap,
+        )
+        self._mover = Mover(
+            allocator,
+            swap,
+            moves,
+            slots_per_block=deployment.block_size,
+            overlap=deployment.swap_overlap,
         )
         engine = AsyncReplica if deployment.async_scheduling else Replica
         self.replica = engine(
@@ -153,6 +180,7 @@ class _Run:
             check=check,
             log_step=log_step,
             watch=None if memory_map is None else self._watch,
+            mover=self._mover,
         )
         self._memory_map = memory_map
         self.peak_waiting = 0
@@ -202,6 +230,30 @@ class _Run:
         self._session.append(root)
         self._turns_left[root] = self._turns_left.get(root, 0) + 1
 
+    def _sequences(self, trace: Arrivals) -> dict[int, Family]:
+        """The rows that have several sequences."""
+        found = widths(trace)
+        if found is None:
+            return {}
+        families = {}
+        for request, width in zip(self.requests, found[0], strict=True):
+            if width > 1:
+                group = request.group
+                several = copies(request, width) if group is None else list(group.members)
+                families[request.index] = Family(several)
+        return families
+
+    def _engine_requests(self) -> tuple[list[Request], list[int] | None]:
+        """What the engine sees as requests, and how many each row is."""
+        if not self._families:
+            return self.requests, None
+        rows = [self._sequences_of(request) for request in self.requests]
+        return [one for row in rows for one in row], [len(row) for row in rows]
+
+    def _sequences_of(self, request: Request) -> list[Request]:
+        family = self._families.get(request.index)
+        return [request] if family is None else family.sequences
+
     def _start_map(self, span_ns: float) -> None:
         if self._memory_map is not None:
             num_requests = len(self.requests)
@@ -217,6 +269,9 @@ class _Run:
             self.env.run()
         if self._memory_map is not None:
             self._memory_map.finish(self.env.now)
+        for family in self._families.values():
+            if family.left:
+                family.sequences[0].finish_ns = NEVER
         at_starts = (segment.num_waiting for segment in self.recorder.segments)
         return collect(
             self.requests,
@@ -224,6 +279,8 @@ class _Run:
             pool_slots=self.allocator.pool_slots,
             peak_waiting=max(self.peak_waiting, max(at_starts, default=0)),
             num_length_capped=self._count_capped(),
+            families={index: family.sequences for index, family in self._families.items()},
+            moved=self._mover.moved(),
         )
 
     def _count_capped(self) -> int:
@@ -247,22 +304,30 @@ class _Run:
             yield reply
 
     def _arrive(self, request: Request) -> None:
-        request.arrival_ns = request.queued_ns = self.env.now
         request.reject_reason = why_rejected(
             request, self.deployment, self.scheduler, self.allocator
         )
+        sequences = self._sequences_of(request)
+        for one in sequences:
+            one.arrival_ns = one.queued_ns = self.env.now
         if request.reject_reason:
+            self._families.pop(request.index, None)
             self._done(request)
             return
-        self.replica.submit(request)
+        for one in sequences[:1] if request.group is not None else sequences:
+            self.replica.submit(one)
         patience_s = self._cancel_s[request.index]
         if patience_s == patience_s:  # not NaN
-            self._in(round(patience_s * NS_PER_S), partial(self.replica.cancel, request))
+            for one in sequences:
+                self._in(round(patience_s * NS_PER_S), partial(self.replica.cancel, one))
         if self.replica.in_step:
             self.peak_waiting = max(self.peak_waiting, len(self.scheduler.waiting))
 
     def _done(self, request: Request) -> None:
         """A request was answered or rejected: whoever waits for the reply goes on."""
+        family = self._families.get(request.index)
+        if family is not None and not family.ends():
+            return
         self._num_done += 1
         if self._progress is not None and self._num_done % _PROGRESS_EVERY == 0:
             self._progress(self._num_done)

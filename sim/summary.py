@@ -108,7 +108,7 @@ def summarise(
     requests, segments = result.requests, result.segments
     status = result.status
     done = status == FINISHED
-    output = requests["output_tokens"][done]
+    output = requests["generated_tokens"][done]
     prompt = requests["prompt_tokens"][done]
     begin_s, end_s = time_span_s(result)
     makespan_s = end_s - begin_s

@@ -19,6 +19,7 @@ DTYPES = {
     "num_samples": np.int64,
     "beam_width": np.int64,
     "priority": np.int64,
+    "tenant": np.int64,
     "cancel_s": np.float64,
     "prefix_row": np.int64,
     "prefix_tokens": np.int64,
@@ -36,6 +37,8 @@ def check_trace(trace: "Trace") -> None:
     if trace.beam_width is not None:
         _check_least(trace.beam_width, "beam_width", 0)
         _check_beams(trace)
+    if trace.tenant is not None:
+        _check_least(trace.tenant, "tenant", 0)
     _check_links(trace)
     _check_arrivals(trace)
     _check_cancels(trace)

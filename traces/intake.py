@@ -65,6 +65,7 @@ class Intake:
     prefix_tokens: int | None = None
     turns: int | None = None
     think_time_s: float = 0.0
+    tenants: int | None = None
 
     arrival_process: str | None = None
     rate_per_s: float | None = None
@@ -89,17 +90,19 @@ class Intake:
                 f"prefix_groups(={self.prefix_groups}) and prefix_tokens(={self.prefix_tokens}) "
                 "go together."
             )
-        if self.trace and (self.prefix_groups or self.turns or self.num_requests):
+        drawn = (self.prefix_groups, self.turns, self.num_requests, self.tenants)
+        if self.trace and any(drawn):
             raise ValueError(
-                "num_requests, prefix_groups and turns are for synthetic workloads; a trace file "
-                "takes max_requests."
+                "num_requests, prefix_groups, turns and tenants are for synthetic workloads; a "
+                "trace file takes max_requests."
             )
         if self.concurrency is not None and (self.rate_per_s or self.arrival_process):
             raise ValueError(
                 f"concurrency(={self.concurrency}) is a closed loop: it excludes rate and "
                 "arrival_process."
             )
-        for name in ("num_requests", "prompt_tokens", "output_tokens", "prefix_tokens", "turns"):
+        counts = ("num_requests", "prompt_tokens", "output_tokens", "prefix_tokens")
+        for name in (*counts, "turns", "tenants"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= _MOST:
                 raise ValueError(f"{name}(={value}) must be > 0 and <= {_MOST}.")
@@ -245,6 +248,8 @@ def _workload(intake: Intake) -> Workload:
     if intake.turns is not None:
         sessions = Sessions(turns=fixed(intake.turns), think_mean_s=intake.think_time_s)
         workload = replace(workload, sessions=sessions)
+    if intake.tenants is not None:
+        workload = replace(workload, tenants=intake.tenants)
     if intake.rate_per_s is not None or intake.arrival_process is not None:
         workload = replace(workload, arrivals=None)  # the ones asked for come on top
     return workload

@@ -19,6 +19,7 @@ from .formats.flaws import counted
 from .formats.rows import NO_TIME_NS, Rows
 from .id_tree import contradictions, cut, numbered
 from .links import Names, check_times, gathered, link_rows, origins, scoped
+from .tenants import tenant_numbers
 from .trace import SkippedRow, Trace
 
 Flawed = list[tuple[int, SkippedRow]]  # by number of the file
@@ -51,6 +52,7 @@ def join_rows(
         _refuse_flaws(parts, [*orphans, *contradicting, *links.flaws])
     num_out_of_order = _count_falls(parts, time_ns)
     prefix_row, prefix_tokens = _prefixes(parts, order)
+    tenant, named = _tenants(parts, order)
     return Trace(
         name=name,
         prompt_tokens=gathered(parts, "prompt_tokens", 0)[order],
@@ -61,11 +63,12 @@ def join_rows(
         num_samples=_optional(parts, "num_samples", 1, order),
         beam_width=_optional(parts, "beam_width", 0, order),
         priority=_optional(parts, "priority", 0, order),
+        tenant=tenant,
         cancel_s=_optional(parts, "cancel_s", np.nan, order),
         prefix_row=prefix_row,
         prefix_tokens=prefix_tokens,
         skipped=tuple(skipped),
-        notes=(*_notes(parts, contradicting, num_out_of_order), *links.notes),
+        notes=(*_notes(parts, contradicting, num_out_of_order), *links.notes, *named),
         num_out_of_order=num_out_of_order,
         **hashes,
     )
@@ -210,6 +213,17 @@ def _prefixes(parts: Sequence[Rows], order: Ints) -> tuple[Ints | None, Ints | N
     links[forward | (shared == 0)] = -1
     shared[links < 0] = 0
     return links, shared
+
+
+def _tenants(parts: Sequence[Rows], order: Ints) -> tuple[Ints | None, tuple[str, ...]]:
+    """The tenants' numbers, and a note where names were numbered."""
+    if all(part.tenant is None for part in parts):
+        return None, ()
+    names = [name for part in parts for name in part.tenant or [None] * len(part)]
+    numbers, given_out = tenant_numbers([names[row] for row in order.tolist()])
+    if not given_out:
+        return numbers, ()
+    return numbers, (f"tenants are numbered as they appear: {int(numbers.max()) + 1}.",)
 
 
 def _optional(parts: Sequence[Rows], field: str, default: float, order: Ints) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from .columns import Ids, Ints, offsets_of
 from .trace import Trace
 
-_PLAIN = ("prompt_tokens", "output_tokens", "num_samples", "beam_width", "priority")
+_PLAIN = ("prompt_tokens", "output_tokens", "num_samples", "beam_width", "priority", "tenant")
 
 
 def repeated(trace: Trace, rows: Ints, num_requests: int) -> Trace:

@@ -42,6 +42,7 @@ _NEUTRAL = {
     "num_samples": 1,
     "beam_width": 0,
     "priority": 0,
+    "tenant": 0,
     "prefix_tokens": 0,
 }
 _RELINKED = ("hash_ids", "hash_offsets", "parent", "prefix_row", "prefix_tokens")
@@ -80,6 +81,7 @@ class Trace:
     num_samples: Ints | None = None
     beam_width: Ints | None = None  # 0 = no beam search
     priority: Ints | None = None  # smaller = more urgent
+    tenant: Ints | None = None  # on whose behalf, from 0
     cancel_s: Floats | None = None  # the client gives up so long after arrival, NaN = never
     prefix_row: Ints | None = None  # earlier row whose sequence the prompt begins with, -1 = none
     prefix_tokens: Ints | None = None  # how many tokens of it

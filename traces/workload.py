@@ -38,7 +38,8 @@ class Workload:
 
     A request whose prompt + output pass `max_total_tokens` is drawn again. Prefix tokens come on
     top of the drawn prompt; with `sessions`, the drawn prompt is what a turn adds, and a turn that
-    would pass the limit starts a new session.
+    would pass the limit starts a new session. Each session is one of `tenants` tenants', equally
+    likely.
     """
 
     name: str
@@ -48,12 +49,15 @@ class Workload:
     max_total_tokens: int | None = None
     prefix_groups: PrefixGroups | None = None
     sessions: Sessions | None = None
+    tenants: int = 1
     hash_block_size: int = DEFAULT_HASH_BLOCK_SIZE
     source: str = ""
 
     def __post_init__(self) -> None:
         if self.hash_block_size < 1:
             raise ValueError(f"hash_block_size(={self.hash_block_size}) must be > 0.")
+        if self.tenants < 1:
+            raise ValueError(f"tenants(={self.tenants}) must be > 0.")
         if self.max_total_tokens is not None and self.max_total_tokens < 2 + self.prefix_tokens:
             raise ValueError(
                 f"max_total_tokens(={self.max_total_tokens}) must be >= {2 + self.prefix_tokens}."
@@ -74,6 +78,7 @@ class _Streams:
     groups: np.random.Generator
     turns: np.random.Generator
     think: np.random.Generator
+    tenants: np.random.Generator
 
 
 def fixed_workload(
@@ -112,13 +117,14 @@ def synthesize(*, workload: Workload, num_requests: int, seed: int) -> Trace:
         hash_offsets=hash_offsets,
         hash_block_size=None if hash_ids is None else workload.hash_block_size,
         parent=parent,
+        tenant=_tenants(workload, session, streams),
         delay_s=None if parent is None else _delays(workload, parent, streams),
     )
     return _arriving(trace, workload.arrivals, streams.arrivals)
 
 
 def _streams(seed: int) -> _Streams:
-    names = ("prompt", "output", "arrivals", "groups", "turns", "think")
+    names = ("prompt", "output", "arrivals", "groups", "turns", "think", "tenants")
     children = np.random.SeedSequence(seed).spawn(len(names))
     return _Streams(**{n: np.random.default_rng(c) for n, c in zip(names, children, strict=True)})
 
@@ -171,6 +177,12 @@ def _chains(
         prefix_tokens=workload.prefix_tokens,
         block_size=workload.hash_block_size,
     )
+
+
+def _tenants(workload: Workload, session: Ints, streams: _Streams) -> Ints | None:
+    if workload.tenants == 1:
+        return None
+    return streams.tenants.integers(workload.tenants, size=len(session))[session]
 
 
 def _delays(workload: Workload, parent: Ints, streams: _Streams) -> Floats:

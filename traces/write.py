@@ -3,9 +3,9 @@
 `timestamp` and `delay` are milliseconds: whole ones as integers, others with up to six decimals,
 so that reading gives the same nanosecond (up to 10^9 ms = 11 days; beyond, a double has fewer
 digits). Keys that are not in Mooncake's own files are written only where needed: `session_id`,
-`delay`, `n`, `use_beam_search`, `best_of`, `priority`, `cancel_s` (seconds), `turn_of` (the line,
-from 1, of the previous turn, where it is not the session's latest), `block_size` (where prefix ids
-do not stand for 512 tokens).
+`delay`, `n`, `use_beam_search`, `best_of`, `priority`, `tenant`, `cancel_s` (seconds), `turn_of`
+(the line, from 1, of the previous turn, where it is not the session's latest), `block_size` (where
+prefix ids do not stand for 512 tokens).
 """
 
 import gzip
@@ -127,6 +127,8 @@ def _extras(trace: Trace, row: int) -> dict[str, Any]:
         extras["best_of"] = int(trace.beam_width[row])
     if trace.priority is not None:
         extras["priority"] = int(trace.priority[row])
+    if trace.tenant is not None:
+        extras["tenant"] = int(trace.tenant[row])
     if trace.cancel_s is not None and not np.isnan(trace.cancel_s[row]):
         extras["cancel_s"] = float(trace.cancel_s[row])
     return extras

@@ -9,6 +9,7 @@ from .grouped import GroupedAllocator
 from .layout import KINDS, Layout, TokensOf, areas
 from .paged import PagedAllocator
 from .radix import RadixAllocator
+from .sharing import SharingAllocator
 
 ALLOCATORS = ("contiguous", "paged")
 
@@ -25,6 +26,7 @@ __all__ = [
     "Layout",
     "PagedAllocator",
     "RadixAllocator",
+    "SharingAllocator",
     "TokensOf",
     "Usage",
     "areas",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+from ..group import Group
 from ..request import Request
 from .layout import Layout, TokensOf
 
@@ -51,8 +52,14 @@ class Allocator(ABC):
     pool_slots: int
     slots_per_token: int = 1
     """Slots that a token fills: one for each group of layers."""
+    watermark_slots: int = 0
+    """Kept free when a request is admitted beside others."""
     num_evicted_blocks: int = 0
     """Blocks whose cached KV had to go so far."""
+    num_copied_blocks: int = 0
+    """Blocks copied so far because they had more than one holder when one of them wrote."""
+    num_copied_slots: int = 0
+    """Slots copied so far."""
 
     def __init__(self) -> None:
         self.decoders: dict[Request, None] = {}
@@ -114,6 +121,33 @@ class Allocator(ABC):
     def pieces(self, request: Request) -> list[tuple[int, int]]:
         """``(address, slots)`` of all that the request holds, in the order of its tokens."""
         return []
+
+    @property
+    def will_copy(self) -> bool:
+        """Whether the next step copies blocks before it writes."""
+        return False
+
+    def fork(self, group: Group) -> None:
+        """The first member has computed the prompt; the others get it, too.
+
+        :meth:`admit` has admitted all of them with the first.
+        """
+        raise AssertionError(f"{type(self).__name__} has no sequences that share")
+
+    def reorder(self, group: Group, parents: list[int], tokens: int) -> None:
+        """Member ``i`` goes on from what member ``parents[i]`` holds, ``tokens`` tokens."""
+        raise AssertionError(f"{type(self).__name__} has no sequences that share")
+
+    def blocks_to_swap(self, request: Request) -> int:
+        """Blocks that hold the computed tokens of a request that is preempted."""
+        return 0
+
+    def fold(self, group: Group) -> None:
+        """Take back all that a forked group holds; ``group.folded`` tells what it was."""
+        raise AssertionError(f"{type(self).__name__} preempts no groups")
+
+    def recovered(self, group: Group) -> None:  # noqa: B027  for shared blocks
+        """A preempted group holds again, and has computed again, all that it had."""
 
     def start_decoding(self, request: Request) -> None:
         """The request needs room for one more token in every step from now on."""

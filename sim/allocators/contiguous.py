@@ -7,13 +7,15 @@ How much is reserved (the PagedAttention paper, section 6.1; Orca keeps one cont
             at most max_model_len
     oracle  exactly the slots that will be filled (the length is known)
 
-and where it goes is a :class:`~kvsim.sim.allocators.placement.Placement`.
+Samples and beams have a piece each; what they have in common is copied from one to the other.
+Where a piece goes is a :class:`~kvsim.sim.allocators.placement.Placement`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from ..group import Group, sequences
 from ..request import Request
 from .base import Allocator, Growth, Usage
 from .layout import Layout, TokensOf
@@ -54,7 +56,8 @@ class ContiguousAllocator(Allocator):
         self.max_model_len = max_model_len
         self.reservation = reservation
         self.placement = PLACEMENTS[placement](pool_slots)
-        self._largest = self.placement.largest()
+        self._empty = [size for _, size in self.placement.holes()]
+        self._largest = max(self._empty)
         self._placed: dict[Request, None] = {}
         self._held_slots = 0
         self._rounding_slots = 0
@@ -70,22 +73,44 @@ class ContiguousAllocator(Allocator):
         return min(request.prompt_tokens + next_power_of_two(output), self.max_model_len)
 
     def why_never(self, request: Request) -> str:
-        size = self.reserved_for(request)
-        if self.placement.granted(size) <= self._largest:
-            return ""
-        return f"reserves more slots in one piece than the {self._largest} of the largest"
+        piece = self.placement.granted(max(map(self.reserved_for, sequences(request))))
+        if piece > self._largest:
+            return f"reserves more slots in one piece than the {self._largest} of the largest"
+        wanted = len(sequences(request))
+        fitting = sum(size // piece for size in self._empty)
+        return "" if wanted <= fitting else f"reserves {wanted} pieces where {fitting} fit"
 
     def can_admit(self, request: Request, tokens: int, *, others_run: bool) -> bool:
-        return self.placement.find(self.reserved_for(request)) is not None
+        if request.group is None:
+            return self.placement.find(self.reserved_for(request)) is not None
+        placed: list[tuple[int, int]] = []
+        for size in map(self.reserved_for, request.group.members):
+            address = self.placement.find(size)
+            if address is None:
+                break
+            self.placement.take(address, size)
+            placed.append((address, size))
+        for address, size in reversed(placed):
+            self.placement.give(address, size)
+        return len(placed) == len(request.group.members)
 
     def admit(self, request: Request, tokens: int) -> None:
-        size = self.reserved_for(request)
-        address = self.placement.find(size)
-        assert address is not None, "admit() follows a can_admit() that said yes"
-        self.placement.take(address, size)
-        request.extent, request.reserved_tokens = address, size
-        self._placed[request] = None
-        self._count(request, +1)
+        for member in sequences(request):
+            size = self.reserved_for(member)
+            address = self.placement.find(size)
+            assert address is not None, "admit() follows a can_admit() that said yes"
+            self.placement.take(address, size)
+            member.extent, member.reserved_tokens = address, size
+            self._placed[member] = None
+            self._count(member, +1)
+
+    def fork(self, group: Group) -> None:
+        first = group.members[0]
+        self.num_copied_slots += first.prompt_tokens * (len(group.members) - 1)
+
+    def reorder(self, group: Group, parents: list[int], tokens: int) -> None:
+        moved = sum(place != parent for place, parent in enumerate(parents))
+        self.num_copied_slots += moved * tokens
 
     def extend(self, request: Request, tokens: int) -> bool:
         return True

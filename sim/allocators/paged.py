@@ -63,6 +63,7 @@ class PagedAllocator(Allocator):
         self.pool_slots = (num_gpu_blocks - 1) * block_size
         self.reserve_full_isl = reserve_full_isl
         self.watermark_blocks = int(watermark * num_gpu_blocks)
+        self.watermark_slots = self.watermark_blocks * block_size
         self.free: list[int] = list(range(num_gpu_blocks - 1, 0, -1))
         """Free block ids; the last one is the next to be taken."""
         self.num_cached = 0
@@ -106,6 +107,9 @@ class PagedAllocator(Allocator):
             return False
         self._take(request, count)
         return True
+
+    def blocks_to_swap(self, request: Request) -> int:
+        return self.blocks_for(request.computed)
 
     def release(self, request: Request) -> None:
         blocks = request.blocks

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from .base import Scheduler, SchedulerLimits, Step
 from .orca import OrcaScheduler
+from .sarathi import SarathiScheduler
 from .static import StaticScheduler
 from .vllm import VllmScheduler
+from .vllm_v0 import VllmV0Scheduler
 
 SCHEDULERS: dict[str, type[Scheduler]] = {
     "orca": OrcaScheduler,
+    "sarathi": SarathiScheduler,
     "static": StaticScheduler,
     "vllm": VllmScheduler,
+    "vllm_v0": VllmV0Scheduler,
 }
 
 __all__ = ["SCHEDULERS", "Scheduler", "SchedulerLimits", "Step"]

@@ -17,8 +17,11 @@ from ...calibration.names import unknown_name
 from ...calibration.step_cost import Batch
 from ..allocators import Allocator
 from ..batch import RunningBatch
+from ..group import Group, sequences
 from ..request import NEVER, Request
-from .queue import QUEUES, WaitingQueue
+from ..swap import Swap
+from .policies import POLICIES
+from .queue import WaitingQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +38,12 @@ class SchedulerLimits:
     enable_chunked_prefill: bool = True
     long_prefill_token_threshold: int = 0
     prefill_schedule_interval: int = 1
+    mixed_batches: bool = True
     scheduling_policy: str = "fcfs"
 
     def __post_init__(self) -> None:
-        if self.scheduling_policy not in QUEUES:
-            raise unknown_name(self.scheduling_policy, QUEUES, field="scheduling_policy")
+        if self.scheduling_policy not in POLICIES:
+            raise unknown_name(self.scheduling_policy, POLICIES, field="scheduling_policy")
         for name in ("max_num_seqs", "max_num_batched_tokens", "prefill_schedule_interval"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}(={getattr(self, name)}) must be > 0.")
@@ -105,6 +109,7 @@ class Scheduler(ABC):
         limits: the engine's limits.
         exact_steps: decide request by request in every step.
         keep_log: fill ``Step.order`` and ``Step.events``.
+        swap: host memory for preempted requests; None = they are computed again.
     """
 
     def __init__(
@@ -115,11 +120,13 @@ class Scheduler(ABC):
         limits: SchedulerLimits,
         exact_steps: bool = False,
         keep_log: bool = False,
+        swap: Swap | None = None,
     ) -> None:
         self.allocator = allocator
         self.batch = batch
         self.limits = limits
-        self.waiting: WaitingQueue = QUEUES[limits.scheduling_policy]()
+        self.swap = swap
+        self.waiting: WaitingQueue = POLICIES[limits.scheduling_policy](batch)
         self.blocked = False
         """Who waits, waits for memory: the head was refused, or others were preempted for it."""
         self.held_tokens = 0
@@ -151,20 +158,38 @@ class Scheduler(ABC):
 
     def add(self, request: Request) -> bool:
         """Queue an arrival; True if the coming steps may change because of it."""
-        self.waiting.add(request)
-        return self.waiting.head() is request and len(self.batch.requests) < self.limits.seats
+        waiting = self.waiting
+        waiting.add(request)
+        if waiting.restless:
+            return True
+        return waiting.head() is request and (self._has_seats(request) or self.blocked)
 
     def only_decodes(self) -> bool:
         """Whether the next step, and those after it until something happens, only decode."""
         batch = self.batch
         if batch.prefills or not batch.num_decodes or self._held_back or self.could_admit():
             return False
-        seats_left = len(batch.requests) < self.limits.seats
-        return not (self.waiting and seats_left and self._may_change(self.waiting.head()))
+        if batch.beams or self.allocator.will_copy:
+            return False
+        if not self.waiting or len(batch.requests) >= self.limits.seats:
+            return True
+        head = self.waiting.head()
+        if self.waiting.may_change():  # to one that needs fewer seats
+            return False
+        return not (self._has_seats(head) and self._may_change(head))
+
+    def _has_seats(self, head: Request) -> bool:
+        """Whether a waiting request, with all of its sequences, finds seats."""
+        seats = 1 if head.group is None else head.group.width
+        return len(self.batch.requests) + seats <= self.limits.seats
+
+    def _found(self, head: Request) -> int:
+        """Tokens of a waiting request that need not be computed: cached, or swapped out."""
+        return head.swapped_tokens or self.allocator.cached_tokens(head)
 
     def _may_change(self, head: Request) -> bool:
         """Whether what keeps the head waiting may change while others merely decode."""
-        return self.allocator.may_admit_soon(head)
+        return self.waiting.may_change() or self.allocator.may_admit_soon(head)
 
     def after_run(self, steps: int) -> None:  # noqa: B027  most schedulers keep no count
         """So many steps were run in which everybody decoded."""
@@ -183,8 +208,13 @@ class Scheduler(ABC):
         """The client has gone: take the request out and free its memory; False if it has ended."""
         if request in self.batch.requests:
             self._end(request)
-        else:
+            return True
+        group = request.group
+        if group is None or request is group.members[0]:
             self.waiting.remove(request)
+            self._forget_swapped(request)
+        if group is not None:
+            self._leave_group(request, group)
         return True
 
     def shape(self, step: Step) -> Batch:
@@ -224,7 +254,7 @@ class Scheduler(ABC):
 
     def _in_bulk(self) -> bool:
         """Whether the decoding requests all come before the others and all get their token."""
-        prefills, parked = self.batch.prefills, self.batch.parked
+        prefills = self.batch.prefills
         if self._exact or self._held_back:
             return False
         left = len(prefills)
@@ -233,7 +263,7 @@ class Scheduler(ABC):
                 return True
             if request in prefills:
                 left -= 1
-            elif request not in parked:
+            elif request.decoding:
                 return False
         return True
 
@@ -252,32 +282,27 @@ class Scheduler(ABC):
     def _make_room(self, request: Request, tokens: int, step: Step, now_ns: float) -> bool:
         """Room for so many tokens in all, preempting others, at last itself, while there is none.
 
-        First come first served preempts the most recently admitted; by priority the least urgent,
-        the latest to arrive, the first in running order (``golden/RULES.md`` 3.5).
+        Whom is for the policy to say (``golden/RULES.md`` 3.5).
         """
         new = 1 if request.decoding else tokens - request.computed
         while not self.allocator.extend(request, tokens):
-            victim = self._victim()
+            victim = self.waiting.victim(self.batch)
             if step.events is not None:
                 step.events += [Event("f", request, new), Event("p", victim)]
-            walked = victim.sequence < request.sequence
-            if walked and victim.decoding:
-                self.allocator.unwalked(victim, self.batch.step)
-            if walked or (step.in_bulk and victim.decoding):
-                self._undo(victim, step)
+            for one in sequences(victim):
+                walked = one.sequence < request.sequence
+                if walked and one.decoding:
+                    self.allocator.unwalked(one, self.batch.step)
+                if walked or (step.in_bulk and one.decoding):
+                    self._undo(one, step)
             self._preempt(victim, now_ns)
             self.blocked = True
             step.preempted.append(victim)
-            if victim is request:
+            if request not in self.batch.requests:
                 return False
         if step.events is not None and self.allocator.taken:
             step.events.append(Event("a", request, new, 0, tuple(self.allocator.taken)))
         return True
-
-    def _victim(self) -> Request:
-        if self.limits.scheduling_policy == "fcfs":
-            return self.batch.last()
-        return max(self.batch.requests, key=lambda one: (one.priority, one.arrival_ns))
 
     def _undo(self, victim: Request, step: Step) -> None:
         """A request that already has its tokens of this step loses them."""
@@ -292,22 +317,74 @@ class Scheduler(ABC):
             step.order = [entry for entry in step.order if entry[0] is not victim]
 
     def _preempt(self, request: Request, now_ns: float) -> None:
-        """Free everything at once; outputs are kept; to the front of the queue (recompute)."""
-        self._leave(request)
-        self.allocator.release(request)
-        request.num_preemptions += 1
-        request.pauses_ns += (now_ns, NEVER, NEVER)
-        request.lost_tokens = request.computed
-        request.computed = 0
-        request.queued_ns = now_ns
-        if request.known > request.prompt_tokens and request.silent_since_ns < 0:
-            request.silent_since_ns = self.last_token_ns
-        self.waiting.put_back(request)
+        """Free everything at once; outputs are kept; to the front of the queue.
+
+        What was computed is swapped out, or computed again. All sequences of a group go together.
+        """
+        group, row = request.group, request.row
+        members = sequences(request)
+        for one in members:
+            self._leave(one)
+            if one.known > one.prompt_tokens and one.silent_since_ns < 0:
+                one.silent_since_ns = self.last_token_ns
+        head = members[0]
+        if group is not None and group.forked:
+            self._preempt_forked(group)
+        else:
+            blocks = self.allocator.blocks_to_swap(head)
+            if self.swap is not None and self.swap.takes(blocks, head.computed):
+                head.swapped_tokens = head.computed
+                self.swap.take(head, blocks)
+            self.allocator.release(head)
+            head.lost_tokens = head.computed
+            head.computed = 0
+        row.num_preemptions += 1
+        row.pauses_ns += (now_ns, NEVER, NEVER)
+        row.queued_ns = now_ns
+        self.waiting.put_back(head)
+
+    def _preempt_forked(self, group: Group) -> None:
+        """All tables at once; the first member stands for what the others had."""
+        head = group.members[0]
+        lost = head.computed
+        if not group.recovering:
+            group.kept = [one.known for one in group.members]
+        self.allocator.fold(group)
+        folded = group.folded
+        assert folded is not None, "fold() has set it"
+        if not group.recovering:
+            lost = folded.num_tokens
+            if self.swap is not None and self.swap.takes(folded.num_blocks, lost):
+                head.known = group.kept[0]
+                head.swapped_tokens = head.known - 1
+                self.swap.take(head, folded.num_blocks)
+                head.computed = 0
+                return
+        group.recovering = True
+        head.known = group.num_lost
+        head.lost_tokens, head.computed = lost, 0
 
     def _end(self, request: Request) -> None:
         self._leave(request)
         self.allocator.learn(request, request.computed)
         self.allocator.release(request)
+        if request.group is not None:
+            self._leave_group(request, request.group)
+
+    def _leave_group(self, request: Request, group: Group) -> None:
+        """One sequence less; if the group waits, the next one stands for it."""
+        place = group.members.index(request)
+        group.members.remove(request)
+        if group.kept:
+            del group.kept[place]
+        if not group.members or group.num_in_batch or place:
+            return
+        self.waiting.put_back(group.members[0])
+
+    def _forget_swapped(self, request: Request) -> None:
+        if request.swapped_tokens and self.swap is not None:
+            self.swap.drop(request)
+            request.swapped_tokens = 0
 
     def _leave(self, request: Request) -> None:
         self._held_back.pop(request, None)
@@ -343,30 +420,55 @@ class Scheduler(ABC):
         self.blocked = not fits
         return fits
 
-    def _take_head(self, tokens: int, step: Step, now_ns: float, *, cached: int = 0) -> None:
+    def _take_head(self, tokens: int, step: Step, now_ns: float, *, cached: int = 0) -> int:
         """Admit the head of the queue with so many tokens beside the cached ones.
 
-        :meth:`_ask` said that all of them would fit.
+        :meth:`_ask` said that all of them would fit. Returns the tokens that its sequences got.
         """
         request = self.waiting.take()
+        row = request.row
         self.allocator.admit(request, cached + tokens)
         if step.events is not None:
             blocks = tuple(self.allocator.taken)
             step.events.append(Event("a", request, tokens, cached, blocks))
-        if request.cached_tokens < 0:
-            request.cached_tokens = cached
-        request.wasted_tokens += max(0, request.lost_tokens - cached)
+        if row.cached_tokens < 0:
+            row.cached_tokens = cached
+        if not request.swapped_tokens:
+            row.wasted_tokens += max(0, request.lost_tokens - cached)
         if cached:
             step.hits[request] = cached
-        request.waited_ns += now_ns - request.queued_ns
-        if request.scheduled_ns != request.scheduled_ns:  # NaN: never scheduled before
-            request.scheduled_ns = now_ns
-        if request.num_preemptions:
-            request.pauses_ns[-2] = now_ns
+        row.waited_ns += now_ns - row.queued_ns
+        if row.scheduled_ns != row.scheduled_ns:  # NaN: never scheduled before
+            row.scheduled_ns = now_ns
+        if row.num_preemptions:
+            row.pauses_ns[-2] = now_ns
         self.batch.admit(request)
         request.computed = cached
         self.batch.prefill_tokens += cached
         self._give(request, tokens, step)
+        given = tokens
+        if request.group is not None:
+            given += self._take_mates(request.group, step)
+        if request.swapped_tokens:
+            assert self.swap is not None, "it was swapped out"
+            self.swap.bring(request)
+            request.swapped_tokens = 0
+        return given
+
+    def _take_mates(self, group: Group, step: Step) -> int:
+        """Admit the rest of a group; returns the tokens they got: those swapped out go on."""
+        head, *mates = group.members
+        if not head.swapped_tokens or not group.forked:
+            for one in mates:
+                self.batch.admit_follower(one)
+            return 0
+        group.restore()
+        for one in mates:
+            self.batch.admit(one)
+            one.computed = one.known - 1
+            self.batch.prefill_tokens += one.computed
+            self._give(one, 1, step)
+        return len(mates)
 
     def _new_step(self) -> Step:
         return Step(order=[], events=[]) if self._keep_log else Step()

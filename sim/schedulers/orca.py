@@ -26,16 +26,21 @@ class OrcaScheduler(Scheduler):
 
     def could_admit(self) -> bool:
         self.blocked = False
-        return self._may_admit() and self._ask(self.waiting.head(), self.waiting.head().known)
+        if not self._may_admit():
+            return False
+        head = self.waiting.head()
+        return self._ask(head, head.known)
 
     def _may_admit(self) -> bool:
-        return bool(self.waiting) and len(self.batch.requests) < self.limits.seats
+        return bool(self.waiting) and self._has_seats(self.waiting.head())
 
     def _run_running(self, step: Step, now_ns: float) -> None:
         requests, number = self.batch.requests, self.batch.step
         for request in self._order(self._in_bulk()):
             if request not in requests:
                 continue  # preempted in this walk
+            if not request.decoding:
+                continue  # its group has not forked
             if self._make_room(request, request.known_at(number), step, now_ns):
                 self._give_decode(request, step)
 
@@ -45,10 +50,10 @@ class OrcaScheduler(Scheduler):
         budget = self.limits.max_num_batched_tokens
         while self._may_admit():
             head = self.waiting.head()
-            if head.known > budget and step.chunks:
+            found = self._found(head)
+            if head.known - found > budget and step.chunks:
                 return True
             if not self._ask(head, head.known):
                 return False
-            budget -= head.known
-            self._take_head(head.known, step, now_ns)
+            budget -= self._take_head(head.known - found, step, now_ns, cached=found)
         return False

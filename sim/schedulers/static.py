@@ -27,7 +27,8 @@ class StaticScheduler(OrcaScheduler):
         self._done: list[Request] = []
 
     def add(self, request: Request) -> bool:
-        return super().add(request) and self._open
+        matters = super().add(request)
+        return matters and (self._open or self.waiting.restless)
 
     def schedule(self, now_ns: float) -> Step:
         if not self.batch.requests:
@@ -45,6 +46,8 @@ class StaticScheduler(OrcaScheduler):
     def retire(self, finished: Iterable[Request]) -> list[Request]:
         for request in finished:
             self._leave(request)
+            if request.group is not None:
+                self._leave_group(request, request.group)
             self._done.append(request)
             self.held_tokens += request.kv_tokens
             self.padding_rows += 1
@@ -63,5 +66,8 @@ class StaticScheduler(OrcaScheduler):
         return request not in self._done and super().cancel(request)
 
     def _may_admit(self) -> bool:
-        free_seats = self.limits.seats - len(self.batch.requests) - len(self._done)
-        return bool(self.waiting) and free_seats > 0
+        if not self.waiting:
+            return False
+        group = self.waiting.head().group
+        wanted = 1 if group is None else group.width
+        return len(self.batch.requests) + len(self._done) + wanted <= self.limits.seats

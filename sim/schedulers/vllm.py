@@ -9,6 +9,7 @@ admitted request is preempted, and nothing is admitted in that step.
 from __future__ import annotations
 
 from ..batch import FAR
+from ..group import Group
 from ..request import Request
 from .base import Event, Scheduler, Step
 
@@ -93,23 +94,33 @@ class VllmScheduler(Scheduler):
         decode_tokens = 0 if in_bulk else 1
         if in_bulk:
             budget -= batch.num_decodes
+        short: set[Group] = set()
         for request in self._order(in_bulk):
             if request not in requests:
                 continue  # preempted in this walk
             if request.decoding:
-                if not in_bulk and budget == 0:
+                if not in_bulk and (budget == 0 or self._is_short(request, budget, short)):
                     self._hold_back(request, step)
                 elif self._make_room(request, request.known_at(batch.step), step, now_ns):
                     budget -= decode_tokens
                     self._give_decode(request, step)
                 budget += step.take_returned()
-            elif not held and budget > 0 and request not in batch.parked:
+            elif not held and budget > 0 and request in batch.prefills:
                 tokens = min(request.known - request.computed, cap, budget)
                 if self._make_room(request, request.computed + tokens, step, now_ns):
                     budget -= tokens
                     self._give(request, tokens, step)
                 budget += step.take_returned()
         return budget
+
+    def _is_short(self, request: Request, budget: int, short: set[Group]) -> bool:
+        """Whether a beam is left out because not all beams of its search would get a token."""
+        group = request.group
+        if group is None or group.survival is None:
+            return False
+        if request is group.members[0] and group.width > budget:
+            short.add(group)
+        return group in short
 
     def _admit(self, step: Step, budget: int, now_ns: float, *, cap: int, held: bool) -> None:
         self.blocked = False
@@ -124,19 +135,21 @@ class VllmScheduler(Scheduler):
                 if step.events is not None:
                     step.events.append(Event("f", head, tokens))
                 return
-            self._take_head(tokens, step, now_ns, cached=cached)
-            budget -= tokens
+            budget -= self._take_head(tokens, step, now_ns, cached=cached)
 
     def _head_tokens(self, budget: int, cap: int) -> tuple[int, int]:
         """Tokens that the head of the queue would get and those that it would find cached.
 
         None to get where no seat or budget is left for it.
         """
-        if not self.waiting or budget <= 0 or len(self.batch.requests) >= self.limits.seats:
+        if not self.waiting or budget <= 0 or not self._has_seats(self.waiting.head()):
             return 0, 0
         head = self.waiting.head()
-        cached = self.allocator.cached_tokens(head)
+        cached = self._found(head)
+        if head.swapped_tokens and head.group is not None and head.group.width > budget:
+            return 0, cached  # its sequences go on together
         tokens = min(head.known - cached, cap)
-        if tokens > budget and not self.limits.enable_chunked_prefill:
+        recovering = head.group is not None and head.group.recovering  # one member after another
+        if tokens > budget and not self.limits.enable_chunked_prefill and not recovering:
             return 0, cached
         return min(tokens, budget), cached

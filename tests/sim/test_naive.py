@@ -47,9 +47,10 @@ def compare(trace: Columns, deployment: Deployment, cost_name: str, blocks: int)
     assert held @ duration == pytest.approx(held_slot_ns / 1e9, rel=1e-9)
 
 
+@pytest.mark.parametrize("scheduler", ["vllm", "vllm_v0", "sarathi"])
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_random_workloads(data: st.DataObject) -> None:
+def test_random_workloads(scheduler: str, data: st.DataObject) -> None:
     drawn = data.draw(traces())
     n = len(drawn.prompt_tokens)
     gaps_ms = data.draw(st.lists(st.sampled_from([0, 1, 7, 40]), min_size=n, max_size=n))
@@ -57,7 +58,7 @@ def test_random_workloads(data: st.DataObject) -> None:
         drawn, arrival_s=np.cumsum(gaps_ms) / 1e3, parent=None, delay_s=None, cancel_s=None
     )
     deployment, blocks = data.draw(
-        deployments(allocator=("paged", "max", "buddy"), scheduler="vllm")
+        deployments(allocator=("paged", "max", "buddy"), scheduler=scheduler)
     )
     deployment = replace(
         deployment,

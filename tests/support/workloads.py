@@ -29,6 +29,7 @@ class Columns:
     parent: NDArray[np.int64] | None = None
     delay_s: NDArray[np.float64] | None = None
     priority: NDArray[np.int64] | None = None
+    tenant: NDArray[np.int64] | None = None
     cancel_s: NDArray[np.float64] | None = None
     hash_ids: NDArray[np.uint64] | None = None
     hash_offsets: NDArray[np.int64] | None = None
@@ -83,7 +84,7 @@ ALLOCATORS = [
         for placement in ("buddy", "first_fit", "best_fit")
     ],
 ]
-SCHEDULERS = ["vllm", "orca", "static"]
+SCHEDULERS = ["vllm", "vllm_v0", "sarathi", "orca", "static"]
 
 
 @st.composite
@@ -109,6 +110,7 @@ def traces(draw: st.DrawFn, *, most: int = 25, longest: int = 120) -> Columns:
         parent=parent,
         delay_s=delay_s,
         priority=np.array(draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))),
+        tenant=np.array(draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))),
         cancel_s=_patience(draw, n),
         prefix_row=prefix_row,
         prefix_tokens=prefix_tokens,
@@ -152,10 +154,13 @@ def deployments(
         max_model_len=draw(st.sampled_from([64, 128, 256])),
         max_num_seqs=draw(st.sampled_from([1, 3, 64])),
         max_num_batched_tokens=draw(st.sampled_from([4, 17, 64, 2048])),
-        enable_chunked_prefill=draw(st.booleans()) or scheduler != "vllm",
+        enable_chunked_prefill=draw(st.booleans()) or scheduler not in ("vllm", "sarathi"),
         long_prefill_token_threshold=draw(st.sampled_from([0, 0, 16])),
         prefill_schedule_interval=draw(st.sampled_from([1, 1, 3])),
-        scheduling_policy=draw(st.sampled_from(["fcfs", "fcfs", "priority"])),
+        mixed_batches=scheduler != "sarathi" or draw(st.booleans()),
+        scheduling_policy=draw(
+            st.sampled_from(["fcfs", "fcfs", "priority", "sjf", "fair", "fair"])
+        ),
         watermark=draw(st.sampled_from([0.0, 0.0, 0.1])),
         scheduler_reserve_full_isl=draw(st.booleans()),
     )

@@ -46,11 +46,57 @@ MEANS = {
 }
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", MEANS)
 def test_preset_means_are_the_published_ones(name: str) -> None:
     trace = draw(name, 400_000)
     assert trace.prompt_tokens.mean() == pytest.approx(MEANS[name][0], rel=0.012)
     assert trace.output_tokens.mean() == pytest.approx(MEANS[name][1], rel=0.012)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt", "output", "std"),
+    [
+        ("openchat-sharegpt4", (1730, 5696), (415, 834), 2088),
+        ("arxiv-summarization", (7059, 12985), (208, 371), 3638),
+    ],
+)
+def test_sarathis_percentiles_are_the_published_ones(
+    name: str, prompt: tuple[int, int], output: tuple[int, int], std: float
+) -> None:
+    trace = draw(name, 400_000)
+    for lengths, printed in ((trace.prompt_tokens, prompt), (trace.output_tokens, output)):
+        np.testing.assert_allclose(np.quantile(lengths, (0.5, 0.9)), printed, rtol=0.01)
+    assert trace.prompt_tokens.std() == pytest.approx(std, rel=0.04), "not fitted"
+    assert (trace.prompt_tokens + trace.output_tokens).max() <= PRESETS[name].max_total_tokens
+
+
+def test_every_preset_is_checked_against_what_was_published() -> None:
+    assert {*MEANS, "openchat-sharegpt4", "arxiv-summarization"} == set(PRESETS)
+
+
+def test_tenants_come_on_top() -> None:
+    workload = replace(PRESETS["alpaca"], tenants=4)
+    trace = synthesize(workload=workload, num_requests=4_000, seed=3)
+    assert trace.tenant is not None
+    assert np.bincount(trace.tenant) == pytest.approx([1000] * 4, rel=0.1)
+    alone = draw("alpaca", 4_000)
+    assert alone.tenant is None
+    np.testing.assert_array_equal(trace.prompt_tokens, alone.prompt_tokens)
+    assert replace(trace, tenant=None).digest == alone.digest
+    with pytest.raises(ValueError, match=r"tenants\(=0\) must be > 0"):
+        replace(workload, tenants=0)
+
+
+def test_a_session_is_one_tenants() -> None:
+    workload = replace(
+        PRESETS["alpaca"], tenants=5, sessions=Sessions(turns=fixed(3)), max_total_tokens=400
+    )
+    trace = synthesize(workload=workload, num_requests=900, seed=3)
+    assert trace.tenant is not None
+    assert trace.parent is not None
+    later = trace.parent >= 0
+    assert later.sum() > 100
+    np.testing.assert_array_equal(trace.tenant[later], trace.tenant[trace.parent[later]])
 
 
 @pytest.mark.parametrize(("name", "cv"), [("sharegpt", 0.87), ("alpaca", 1.0)])

@@ -30,6 +30,7 @@ COLUMNS: dict[str, Any] = {
     "parent": ints(-1, -1, 1, 0),
     "delay_s": floats(NAN, NAN, 0.5, NAN),
     "priority": ints(0, 3, 0, 0),
+    "tenant": ints(0, 1, 1, 0),
     "cancel_s": floats(NAN, 2.5, NAN, NAN),
     "prefix_row": ints(-1, 0, 1, 1),
     "prefix_tokens": ints(0, 6, 15, 7),
@@ -45,6 +46,7 @@ def trace(**changes: Any) -> Trace:
     [
         ({"prompt_tokens": ints(10, 0, 30, 40)}, "prompt_tokens[1](=0) must be >= 1."),
         ({"output_tokens": ints(1, 2, 3, -4)}, "output_tokens[3](=-4) must be >= 1."),
+        ({"tenant": ints(0, 1, -1, 0)}, "tenant[2](=-1) must be >= 0."),
         ({"output_tokens": ints(1, 2, 3)}, "output_tokens.shape(=(3,)) must be (4,)."),
         (
             {"prompt_tokens": floats(1, 2, 3, 4)},
@@ -116,6 +118,7 @@ def test_a_trace_without_requests_is_refused() -> None:
         {"num_samples": ints(1, 2, 1, 1)},
         {"beam_width": ints(0, 2, 0, 0)},
         {"priority": ints(0, 3, 0, 1)},
+        {"tenant": ints(0, 1, 2, 0)},
         {"cancel_s": floats(NAN, 2.5, NAN, 9.0)},
         {"prefix_row": ints(-1, 0, 0, 1), "prefix_tokens": ints(0, 6, 11, 7)},
         {"prefix_tokens": ints(0, 6, 15, 8)},

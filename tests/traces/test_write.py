@@ -71,6 +71,7 @@ def traces(draw: st.DrawFn) -> Trace:
         num_samples=num_samples,
         beam_width=width,
         priority=prompt % 3,
+        tenant=output % 4,
         cancel_s=np.where(output % 2 == 0, (delay_ns + 1) / 1e9, np.nan),
     )
 

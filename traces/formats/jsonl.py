@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..columns import NS_PER_S, offsets_of
+from ..tenants import TENANT_KEYS
 from ..trace import SkippedRow
 from .chains import ChainBuilder
 from .flaws import Flaws
@@ -70,6 +71,7 @@ class _Columns:
         self.cancel_s: list[float] = []
         self.sampling: list[Sampling] = []
         self.priority: list[int] = []
+        self.tenant: list[Hashable | None] = []
         self.session: list[Hashable | None] = []
         self.key: list[Hashable | None] = []
         self.parent_key: list[Hashable | None] = []
@@ -88,6 +90,7 @@ class _Columns:
         sampling = sampling_of(record, layout.output)
         priority = integer_of(record["priority"], "priority") if "priority" in record else 0
         cancel_s = cancel_s_of(record)
+        tenant = _link(record, first_of(record, TENANT_KEYS)[0])
         session = _link(record, layout.session)
         key = _link(record, layout.key)
         parent = _link(record, layout.parent_key or layout.parent_line)
@@ -101,6 +104,7 @@ class _Columns:
         self.delay_s.append(delay_s)
         self.cancel_s.append(cancel_s)
         self.priority.append(priority)
+        self.tenant.append(tenant)
         self.session.append(session)
         self._begun.add(session)
         self.key.append(key)
@@ -187,6 +191,7 @@ def _rows_of(file: str, columns: _Columns, skipped: tuple[SkippedRow, ...]) -> R
         num_samples=num_samples if (num_samples != 1).any() else None,
         beam_width=beam_width if (beam_width != 0).any() else None,
         priority=priority if (priority != 0).any() else None,
+        tenant=columns.tenant if any(name is not None for name in columns.tenant) else None,
         cancel_s=None if np.isnan(cancel_s).all() else cancel_s,
         skipped=skipped,
         flaws=tuple(columns.flaws.found),
@@ -218,7 +223,7 @@ def _delay_s(record: Record, layout: RecordLayout) -> float:
 
 
 def _link(record: Record, key: str | None) -> Hashable | None:
-    """A session or chat id; null, "" and -1 mean none."""
+    """A session, chat or tenant id; null, "" and -1 mean none."""
     value: Any = None if key is None else record.get(key)
     if value is None or value == "" or value == -1:
         return None

@@ -45,6 +45,7 @@ class Rows:
     num_samples: Ints | None = None
     beam_width: Ints | None = None
     priority: Ints | None = None
+    tenant: Sequence[Hashable | None] | None = None  # names or numbers
     cancel_s: Floats | None = None
     prefix_row: Ints | None = None  # rows of this file
     prefix_tokens: Ints | None = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..columns import NS_PER_S, Floats, Ints
+from ..tenants import TENANT_KEYS
 from ..trace import SkippedRow
 from .numbers import CANCEL_KEY, Parsed, cancel_ns_of, parse_counts, parse_each, parse_ns, shown
 from .rows import Rows
@@ -183,7 +184,8 @@ def read_table(table: Table, layout: TableLayout) -> Rows:
         output_tokens=output[kept],
         time_ns=None if time_ns is None else time_ns[kept],
         rebase=layout.rebase,
-        session=_sessions(table, layout, kept),
+        session=_names(table, layout.session, kept),
+        tenant=_names(table, next(filter(table.has, TENANT_KEYS), None), kept),
         cancel_s=None if cancel_s is None else cancel_s[kept],
         skipped=tuple(sorted((*table.skipped, *skipped), key=lambda skip: skip.row)),
     )
@@ -218,10 +220,11 @@ def _cancels(table: Table) -> tuple[Floats | None, dict[int, str]]:
     return cancel_s if given else None, {given[i]: reason for i, reason in bad.items()}
 
 
-def _sessions(table: Table, layout: TableLayout, kept: list[int]) -> list[str | None] | None:
-    if layout.session is None or not table.has(layout.session):
+def _names(table: Table, column: str | None, kept: list[int]) -> list[str | None] | None:
+    """Names in a column, None where the cell is empty; None where there is no such column."""
+    if column is None or not table.has(column):
         return None
-    names = table.column(layout.session)
+    names = table.column(column)
     return [names[i].strip() or None for i in kept]
 
 
