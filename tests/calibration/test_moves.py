@@ -11,18 +11,12 @@ from hypothesis import strategies as st
 
 from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.models import load_model
-from kvsim.calibration.moves import (
-    BlockMoves,
-    Way,
-    block_moves,
-    datasheet_ways,
-    fragments_per_block,
-    profile_for,
-)
+from kvsim.calibration.moves import BlockMoves, block_moves, fragments_per_block, profile_for
 from kvsim.calibration.profile import find
 from kvsim.calibration.profile.store import write_profile
 from kvsim.calibration.profile.values import LineFit, Profile
 from kvsim.calibration.step_cost import NS_PER_S
+from kvsim.calibration.ways import Way, datasheet_ways
 from kvsim.sim.provenance import digests, sources
 from kvsim.sim.server import resolve
 from kvsim.traces import synthesize, workload_preset

@@ -12,8 +12,9 @@ from kvsim.calibration.affine import AffineCost
 from kvsim.calibration.datasheet import DatasheetCost
 from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.models import load_model
-from kvsim.calibration.moves import BlockMoves, Way
+from kvsim.calibration.moves import BlockMoves
 from kvsim.calibration.step_cost import Batch
+from kvsim.calibration.ways import Way
 from kvsim.sim.crossover import SIZES, Crossover, crossover
 from kvsim.sim.server import resolve
 from kvsim.sim.swap_cost import crossover_of, crossover_on
