@@ -73,6 +73,6 @@ def test_recompute_is_never_a_fifth_above_swap(
     assert latencies[size, "recompute"] <= 1.2 * latencies[size, "swap"]
 
 
-def test_swap_is_better_in_large_blocks(latencies: dict[tuple[int, str], float]) -> None:
-    for size in (64, 128):
-        assert latencies[size, "swap"] < latencies[size, "recompute"]
+def test_swap_is_a_little_better_in_blocks_of_64(latencies: dict[tuple[int, str], float]) -> None:
+    """With other seeds as well; above 64 either may win, and in blocks of 256 recompute does."""
+    assert latencies[64, "swap"] < latencies[64, "recompute"]
