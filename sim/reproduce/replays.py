@@ -42,9 +42,9 @@ _MOST_ROUNDS = 24
 def saturated(workload: str | Workload, system: str, *, num_requests: int = 4_000) -> Backlog:
     """OPT-13B with a queue that never empties, every step of one length: no timing model.
 
-    No limit but memory: what is compared is the allocator.
+    What is compared is the allocator.
     """
-    server = server_of(OPT_13B, system, max_num_seqs=NO_LIMIT, max_num_batched_tokens=NO_LIMIT)
+    server = server_of(OPT_13B, system)
     result = simulate(
         lengths(workload, num_requests).backlog(),
         deployment=server.deployment,

@@ -2,9 +2,11 @@
 
 The PagedAttention paper's evaluation (Kwon et al., SOSP 2023, section 6.1): models and GPUs of its
 Table 1, requests of at most 2,048 tokens, Poisson arrivals, an hour of them (15 minutes for
-OPT-175B). Pools hold the slots that the table prints. Systems: vLLM with blocks of 16, prefill
-first, a watermark of 1 % and recompute preemption; Orca with iteration-level batching over a buddy
-allocator, reserving the maximum, a power of two, or what is needed.
+OPT-175B). Pools hold the slots that the table prints. All systems batch by iteration, whole prompts
+and decodes in one (section 4.3; prompts in steps of their own, scheduler ``vllm_v0``, came to vLLM
+later), first come first served, with no limit but memory, as the paper names none. They differ in
+memory: vLLM's is paged, blocks of 16, a watermark of 1 %, preemption by recompute; Orca's a buddy
+allocator that reserves the maximum, a power of two, or what is needed.
 
 Times come from ``--step-cost auto`` without CUDA graphs and without scheduling ahead, which vLLM
 did not have then. Operators are those of a later software stack (the source line says which).
@@ -30,11 +32,9 @@ SEED = 1
 MAX_MODEL_LEN = 2048
 """OPT's context."""
 BLOCK_SIZE = 16
-MAX_NUM_SEQS = 256
-MAX_NUM_BATCHED_TOKENS = 2560
-"""Both: defaults of vLLM 0.1 and 0.2."""
 WATERMARK = 0.01
 NO_LIMIT = 1_000_000
+"""Of requests at once and of prompt tokens in an iteration: the paper names no limit."""
 LATENCY_LEVEL_S = 0.5
 """Normalised latency, seconds per output token, up to which a rate counts as sustained: the middle
 of the axes of Fig. 12, which end at 1."""
@@ -55,7 +55,7 @@ ORCA = {
 }
 VLLM: Mapping[str, object] = {
     "allocator": "paged",
-    "scheduler": "vllm_v0",
+    "scheduler": "orca",
     "watermark": WATERMARK,
 }
 SYSTEMS: Mapping[str, Mapping[str, object]] = {
@@ -68,8 +68,6 @@ _COMMON: Mapping[str, object] = {
     "enforce_eager": True,
     "async_scheduling": False,
     "enable_prefix_caching": False,
-    "max_num_seqs": MAX_NUM_SEQS,
-    "max_num_batched_tokens": MAX_NUM_BATCHED_TOKENS,
 }
 
 
@@ -199,7 +197,7 @@ def _server(machine: Machine, system: str, block_size: int) -> Server:
             "tensor_parallel_size": machine.num_gpus,
             "num_gpu_blocks_override": machine.pool_slots // block_size,
         },
-    )
+    ).with_flags(max_num_seqs=NO_LIMIT, max_num_batched_tokens=NO_LIMIT)
 
 
 def server_of(
@@ -220,12 +218,12 @@ def constants() -> dict[str, str]:
             for one in MACHINES.values()
         ),
         "step times": f"auto, without CUDA graphs: {server.cost.origin}",
-        "vLLM": f"paged, blocks of {vllm.block_size}, scheduler {vllm.scheduler}, watermark "
-        f"{vllm.watermark:g}, recompute preemption",
-        "Orca": "contiguous, buddy, scheduler orca; reserves max_model_len, a power of two of "
-        "output, or what is needed",
-        "limits": f"max_model_len {MAX_MODEL_LEN}, max_num_seqs {MAX_NUM_SEQS}, "
-        f"max_num_batched_tokens {MAX_NUM_BATCHED_TOKENS}",
+        "vLLM": f"paged, blocks of {vllm.block_size}, watermark {vllm.watermark:g}, preemption by "
+        f"{vllm.preemption_mode}",
+        "Orca": "contiguous, buddy; reserves max_model_len (Max), the output rounded up to a power "
+        "of two (Pow2), or what is needed (Oracle)",
+        "scheduler": f"{vllm.scheduler} for all: iterations of whole prompts and decodes, first "
+        f"come first served; max_model_len {MAX_MODEL_LEN}, no other limit but memory",
         "lengths": "presets sharegpt and alpaca, fitted to the means of Fig. 11 and one figure of "
         "Fig. 2 of the paper",
         "sustained rate": f"the rate up to which mean(E2E / output tokens) stays below "

@@ -28,7 +28,6 @@ from .replays import Sustained, sustained
 from .setup import (
     LATENCY_LEVEL_S,
     LLAMA_13B,
-    NO_LIMIT,
     OPT_13B,
     Setting,
     lengths,
@@ -103,7 +102,7 @@ def fig_15(setting: Setting) -> Claim:
 def saved(preset: str, method: str, width: int) -> float:
     """Blocks saved over blocks without sharing, weighted by time, saturated."""
     trace = of_width(lengths(preset, _NUM_GROUPS), method, width)
-    server = server_of(OPT_13B, "vLLM", max_num_seqs=NO_LIMIT, max_num_batched_tokens=NO_LIMIT)
+    server = server_of(OPT_13B, "vLLM")
     result = simulate(
         trace.backlog(),
         deployment=server.deployment,
@@ -147,7 +146,6 @@ def fig_14(setting: Setting) -> Claim:
             gains[title],
             rel=RATIO_ROOM,
             unit="x",
-            known=WIDE_BEAMS if title != "basic sampling" else "",
         )
         for title, printed in FIG_14.items()
     ]
@@ -201,13 +199,6 @@ def fig_14(setting: Setting) -> Claim:
             ),
         ),
     )
-
-
-WIDE_BEAMS = (
-    "Sharing allows three times the batch, but the step of the larger batch takes longer: kvsim "
-    "reads the KV of every beam although it is shared, and counts no cost of the copies that the "
-    "contiguous baseline makes at every step of a beam search but their bytes."
-)
 
 
 def _gain(method: str, width: int) -> float:
