@@ -83,7 +83,7 @@ class Request:
         self.tie_rank = index
         """Order among requests of one priority and arrival time: that of their ids."""
         self.row = self
-        """Of the sequences of one request the first, which keeps its times and counts."""
+        """Of the sequences of a group the first, which keeps the times and counts of all."""
         self.sample = 0
         """Which of the request's sequences it is."""
         self.group: Group | None = None

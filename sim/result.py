@@ -30,10 +30,11 @@ class Result:
     """One simulated server.
 
     ``requests`` has a row per request of the trace: ``index``, ``arrival_s``, ``scheduled_s``,
-    ``first_token_s``, ``finish_s`` (NaN where it did not happen), ``waited_s`` in the queue,
-    ``prompt_tokens``, ``output_tokens`` (of its first sequence), ``num_sequences`` (samples or
-    beams), ``generated_tokens`` (of all of them), ``cached_tokens`` (of the prompt, found in the
-    prefix cache when first admitted), ``num_preemptions``, ``wasted_tokens`` (computed again after
+    ``first_token_s``, ``finish_s`` (NaN where it did not happen), ``waited_s`` in the queue
+    (samples that are requests of their own: all of them together), ``prompt_tokens``,
+    ``output_tokens`` (of its first sequence), ``num_sequences`` (samples or beams),
+    ``generated_tokens`` (of all of them), ``cached_tokens`` (of the prompt, found in the prefix
+    cache when first admitted), ``num_preemptions``, ``wasted_tokens`` (computed again after
     preemptions), ``status``, ``reject_reason``. Of a cancelled request
     ``finish_s`` is when it left and ``output_tokens`` what it had by then.
 

@@ -23,11 +23,17 @@ from support.workloads import (
     Columns,
     deployments,
     traces,
+    workloads,
 )
 
 MATRIX = [
     pytest.param(allocator, scheduler, id=f"{'-'.join(allocator)}-{scheduler}")
     for allocator in ALLOCATORS
+    for scheduler in SCHEDULERS
+]
+KINDS = [
+    (kind, scheduler)
+    for kind in dict.fromkeys(kind for kind, *_ in ALLOCATORS)
     for scheduler in SCHEDULERS
 ]
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -87,6 +93,35 @@ def _check_law(
     ]
     _assert_equal(*runs)
     _assert_causal(runs[0])
+
+
+@pytest.mark.parametrize(("kind", "scheduler"), KINDS)
+@settings(LAW, max_examples=40)
+@given(data=st.data())
+def test_macro_steps_equal_single_steps_of_groups(
+    kind: str, scheduler: str, data: st.DataObject
+) -> None:
+    _check_groups(kind, scheduler, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "scheduler"), KINDS)
+@SWEEP
+@given(data=st.data())
+def test_macro_steps_equal_single_steps_of_groups_at_length(
+    kind: str, scheduler: str, data: st.DataObject
+) -> None:
+    _check_groups(kind, scheduler, data)
+
+
+def _check_groups(kind: str, scheduler: str, data: st.DataObject) -> None:
+    """Samples, beams, pinned prefixes and swaps."""
+    allocator = data.draw(st.sampled_from([one for one in ALLOCATORS if one[0] == kind]))
+    work = data.draw(workloads(allocator=allocator, scheduler=scheduler))
+    macro, exact = (work.run(exact_steps=exact_steps) for exact_steps in (False, True))
+    _assert_equal(macro, exact)
+    assert macro.moved == exact.moved
+    _assert_causal(macro)
 
 
 def _assert_equal(macro: Result, exact: Result) -> None:
