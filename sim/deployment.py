@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from ..calibration.kv_groups import KVGroup
 from ..calibration.names import unknown_name
 from .allocators import ALLOCATORS, PLACEMENTS, RESERVATIONS
+from .pages import DEFAULT_PAGE_BYTES, PAGE_SIZES, page_name
 from .schedulers import SCHEDULERS, SchedulerLimits
 
 ON_IMPOSSIBLE = ("reject", "stall")
@@ -58,6 +59,10 @@ class Deployment:
     """Contiguous only."""
     placement: str = "buddy"
     """Contiguous only."""
+    page_bytes: int = DEFAULT_PAGE_BYTES
+    """Virtual only: of one physical page, in each tensor of each layer."""
+    kv_row_bytes: int = 0
+    """Virtual only: of one token in one tensor of one layer; follows from the model."""
     prefix_cache: str = "hash"
     """With prefix caching: vLLM's hashed blocks, or a ``radix`` tree of tokens as SGLang's."""
     scheduler: str = "vllm"
@@ -94,6 +99,9 @@ class Deployment:
             )
         if self.prefix_cache == "radix" and not self.enable_prefix_caching:
             raise ValueError("prefix_cache(=radix) needs enable_prefix_caching, which is off.")
+        if self.page_bytes not in PAGE_SIZES.values():
+            sizes = ", ".join(map(str, PAGE_SIZES.values()))
+            raise ValueError(f"page_bytes(={self.page_bytes}) must be one of {sizes}.")
         if self.async_scheduling and self.scheduler != "vllm":
             raise ValueError(f"async_scheduling(=True) needs scheduler vllm, not {self.scheduler}.")
         self.limits  # noqa: B018  checks its own fields
@@ -136,6 +144,8 @@ class Deployment:
         """What tells this deployment's memory management from another's."""
         if self.allocator == "contiguous":
             return f"{self.allocator}-{self.reservation} ({self.placement})"
+        if self.allocator == "virtual":
+            return f"{self.allocator}-{page_name(self.page_bytes)}"
         by_token = self.enable_prefix_caching and self.prefix_cache == "radix"
         return f"{self.allocator} (radix)" if by_token else self.allocator
 

@@ -13,6 +13,7 @@ from .allocators import (
     GroupedAllocator,
     PagedAllocator,
     RadixAllocator,
+    VirtualAllocator,
 )
 from .batch import RunningBatch
 from .deployment import Deployment
@@ -23,6 +24,14 @@ def make_allocator(deployment: Deployment, num_gpu_blocks: int) -> Allocator:
     """The allocator that a deployment names, with an empty pool."""
     if deployment.allocator == "paged":
         return _paged(deployment, num_gpu_blocks)
+    if deployment.allocator == "virtual":
+        return VirtualAllocator(
+            pool_slots=_contiguous_slots(deployment, num_gpu_blocks),
+            page_bytes=deployment.page_bytes,
+            kv_row_bytes=deployment.kv_row_bytes,
+            watermark=deployment.watermark,
+            reserve_full_isl=deployment.scheduler_reserve_full_isl,
+        )
     return ContiguousAllocator(
         pool_slots=_contiguous_slots(deployment, num_gpu_blocks),
         max_model_len=deployment.max_model_len,

@@ -9,8 +9,9 @@ from .grouped import GroupedAllocator
 from .layout import KINDS, Layout, TokensOf, areas
 from .paged import PagedAllocator
 from .radix import RadixAllocator
+from .virtual import VirtualAllocator
 
-ALLOCATORS = ("contiguous", "paged")
+ALLOCATORS = ("contiguous", "paged", "virtual")
 
 __all__ = [
     "ALLOCATORS",
@@ -27,5 +28,6 @@ __all__ = [
     "RadixAllocator",
     "TokensOf",
     "Usage",
+    "VirtualAllocator",
     "areas",
 ]
