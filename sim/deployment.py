@@ -100,8 +100,8 @@ class Deployment:
         if self.prefix_cache == "radix" and not self.enable_prefix_caching:
             raise ValueError("prefix_cache(=radix) needs enable_prefix_caching, which is off.")
         if self.page_bytes not in PAGE_SIZES.values():
-            sizes = ", ".join(map(str, PAGE_SIZES.values()))
-            raise ValueError(f"page_bytes(={self.page_bytes}) must be one of {sizes}.")
+            pages = ", ".join(map(str, PAGE_SIZES.values()))
+            raise ValueError(f"page_bytes(={self.page_bytes}) must be one of {pages}.")
         if self.async_scheduling and self.scheduler != "vllm":
             raise ValueError(f"async_scheduling(=True) needs scheduler vllm, not {self.scheduler}.")
         self.limits  # noqa: B018  checks its own fields
