@@ -213,10 +213,14 @@ class Deployment:
     def to_json(self) -> dict[str, object]:
         """All flags, by name; the newer ones where they say something, so that digests stay."""
         values = asdict(self)
+        if self.allocator != "virtual":
+            del values["kv_row_bytes"]  # it follows from the model
         return {k: v for k, v in values.items() if k not in _SILENT or v != _SILENT[k]}
 
 
 _SILENT = {
+    "mixed_batches": True,
+    "page_bytes": DEFAULT_PAGE_BYTES,
     "parallel_sampling": "fork",
     "preemption_mode": "recompute",
     "swap_space": 4.0,

@@ -179,6 +179,6 @@ class Family:
         row.cancelled = any(one.cancelled for one in several)
         for name in ("num_preemptions", "waited_ns", "wasted_tokens"):
             setattr(row, name, sum(getattr(one, name) for one in several))
-        pauses = (zip(*[iter(one.pauses_ns)] * 3, strict=True) for one in several)
-        in_order = sorted(chain.from_iterable(pauses), key=itemgetter(0))
+        pauses = (zip(*[iter(one.pauses_ns)] * 4, strict=True) for one in several)
+        in_order = sorted(chain.from_iterable(pauses), key=itemgetter(1))
         row.pauses_ns = list(chain.from_iterable(in_order))
