@@ -83,7 +83,7 @@ class Request:
         self.tie_rank = index
         """Order among requests of one priority and arrival time: that of their ids."""
         self.row = self
-        """Of the sequences of one request the first, which keeps its times and counts."""
+        """Of the sequences of a group the first, which keeps the times and counts of all."""
         self.sample = 0
         """Which of the request's sequences it is."""
         self.group: Group | None = None
@@ -132,7 +132,8 @@ class Request:
         """Time of the last token before a pause (preempted or left out); -1 = no pause."""
         self.num_preemptions = 0
         self.pauses_ns: list[float] = []
-        """Of each preemption three times: preempted, admitted again, decoding again."""
+        """Of each preemption whether its KV was swapped out, and three times: preempted, admitted
+        again, decoding again."""
         self.lost_tokens = 0
         """Computed tokens at the last preemption."""
         self.wasted_tokens = 0

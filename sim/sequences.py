@@ -7,6 +7,8 @@ is the prefix cache's affair.
 
 from __future__ import annotations
 
+from itertools import chain
+from operator import itemgetter
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from .beams import BeamSurvival
 from .deployment import Deployment
 from .group import Group
-from .request import Request
+from .request import NEVER, Request
 
 
 class Sampled(Protocol):
@@ -46,7 +48,8 @@ def check_widths(trace: object, deployment: Deployment) -> None:
     """Refuse what the engine cannot run.
 
     Raises:
-        ValueError: more sequences than seats, or groups beside what does not know them.
+        ValueError: more sequences than seats or than tokens in a step, or groups beside what does
+            not know them.
     """
     found = widths(trace)
     if found is None:
@@ -64,7 +67,15 @@ def check_widths(trace: object, deployment: Deployment) -> None:
         )
     if deployment.parallel_sampling == "fan_out":
         return
+    budget = deployment.limits.max_num_batched_tokens
+    if max(found[0]) > budget:  # they go on together, a token each
+        name = "beam_width" if max(found[1]) == max(found[0]) else "n"
+        raise ValueError(f"{name}(={max(found[0])}) must be <= max_num_batched_tokens(={budget}).")
     name = "beam_width" if max(found[1]) else "n"
+    if deployment.allocator == "virtual":
+        raise ValueError(
+            f"{name}(={max(found[0])}) needs allocator paged or contiguous, not virtual."
+        )
     for flag in ("enable_prefix_caching", "async_scheduling"):
         if getattr(deployment, flag):
             raise ValueError(
@@ -117,7 +128,10 @@ def make_requests(trace: Sampled, deployment: Deployment) -> list[Request]:
         for request, width, beams in zip(requests, *found, strict=True):
             if width > 1:
                 survival = BeamSurvival(width=beams, seed=deployment.beam_seed, index=request.index)
-                Group(copies(request, width), survival if beams else None)
+                members = copies(request, width)
+                for one in members:
+                    one.row = request
+                Group(members, survival if beams else None)
     return requests
 
 
@@ -133,7 +147,7 @@ def copies(request: Request, count: int) -> list[Request]:
             priority=request.priority,
             tenant=request.tenant,
         )
-        one.sample, one.row, one.tie_rank = sample, request, request.tie_rank
+        one.sample, one.tie_rank = sample, request.tie_rank
         sequences.append(one)
     return sequences
 
@@ -152,9 +166,19 @@ class Family:
         self.left -= 1
         if self.left:
             return False
-        row = self.sequences[0]
-        row.finish_ns = max(one.finish_ns for one in self.sequences)
-        row.cancelled = any(one.cancelled for one in self.sequences)
-        row.num_preemptions = sum(one.num_preemptions for one in self.sequences)
-        row.wasted_tokens = sum(one.wasted_tokens for one in self.sequences)
+        self.add_up()
         return True
+
+    def add_up(self) -> None:
+        """The first sequence's times and counts become those of all."""
+        row, several = self.sequences[0], self.sequences
+        row.finish_ns = NEVER if self.left else max(one.finish_ns for one in several)
+        for name in ("scheduled_ns", "first_token_ns"):
+            times = [getattr(one, name) for one in several]
+            setattr(row, name, min((time for time in times if time == time), default=NEVER))
+        row.cancelled = any(one.cancelled for one in several)
+        for name in ("num_preemptions", "waited_ns", "wasted_tokens"):
+            setattr(row, name, sum(getattr(one, name) for one in several))
+        pauses = (zip(*[iter(one.pauses_ns)] * 4, strict=True) for one in several)
+        in_order = sorted(chain.from_iterable(pauses), key=itemgetter(1))
+        row.pauses_ns = list(chain.from_iterable(in_order))

@@ -27,7 +27,7 @@ from .map_recorder import MapRecorder
 from .moved import Mover, Moves
 from .recorder import Recorder
 from .replica import Replica, StepLog
-from .request import NEVER, Request
+from .request import Request
 from .result import Result, collect
 from .sequences import Family, check_widths, copies, make_requests, shares, widths
 from .servable import Arrivals, why_rejected
@@ -271,7 +271,7 @@ class _Run:
             self._memory_map.finish(self.env.now)
         for family in self._families.values():
             if family.left:
-                family.sequences[0].finish_ns = NEVER
+                family.add_up()
         at_starts = (segment.num_waiting for segment in self.recorder.segments)
         return collect(
             self.requests,

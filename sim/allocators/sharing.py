@@ -71,6 +71,8 @@ class SharingAllocator(PagedAllocator):
         else:
             prompt = request.prompt_tokens // self.block_size
             own = [member.kv_tokens for member in request.group.members]
+            if max(own) == request.prompt_tokens:  # nobody writes what they share
+                own = own[:1]
         needed = prompt + sum(self.blocks_for(tokens) - prompt for tokens in own)
         if needed - len(self._prefix_of(request)) <= usable:
             return ""
@@ -86,14 +88,15 @@ class SharingAllocator(PagedAllocator):
 
     def admit(self, request: Request, tokens: int) -> None:
         group = request.group
+        computes = self.cached_tokens(request) and not request.swapped_tokens
+        if computes and self.pinned_tokens % self.block_size:
+            self._count_copies(1)
         if group is not None and group.folded is not None:
             self._unfold(group, group.folded)
             return
         self._enter(request)
         prefix = self._prefix_of(request)
         self._hold(request, prefix)
-        if self.pinned_tokens % self.block_size and self.cached_tokens(request):
-            self._count_copies(1)
         self._take(request, self.blocks_for(tokens) - len(prefix))
 
     def extend(self, request: Request, tokens: int) -> bool:

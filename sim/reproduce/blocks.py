@@ -257,8 +257,8 @@ def fig_19(setting: Setting) -> Claim:
         "recompute is better for small blocks, swap for large; recompute is never more than 20 % "
         "above swap; from 16 to 64 they are comparable.",
         how=f"OPT-13B on the 40 GB A100: a request of {MEAN} tokens swapped out and in, or "
-        f"recomputed beside {DECODES} decodes (the paper names no length); {mean.moves.source}. Rates: under "
-        "backlog, ShareGPT lengths.",
+        f"recomputed beside {DECODES} decodes (the paper names no length); {mean.moves.source}. "
+        "Rates: under backlog, ShareGPT lengths.",
         checks=(
             near(
                 "recompute: dearest / cheapest size",

@@ -332,16 +332,20 @@ class Scheduler(ABC):
             self._preempt_forked(group)
         else:
             blocks = self.allocator.blocks_to_swap(head)
-            if self.swap is not None and self.swap.takes(blocks, head.computed):
+            if self.swap is not None and self.swap.takes(blocks, self._lost(head, head.computed)):
                 head.swapped_tokens = head.computed
                 self.swap.take(head, blocks)
             self.allocator.release(head)
             head.lost_tokens = head.computed
             head.computed = 0
         row.num_preemptions += 1
-        row.pauses_ns += (now_ns, NEVER, NEVER)
+        row.pauses_ns += (float(head.swapped_tokens > 0), now_ns, NEVER, NEVER)
         row.queued_ns = now_ns
         self.waiting.put_back(head)
+
+    def _lost(self, victim: Request, tokens: int) -> int:
+        """Of so many computed tokens those to compute again if they are not swapped."""
+        return tokens - self.allocator.cached_tokens(victim)
 
     def _preempt_forked(self, group: Group) -> None:
         """All tables at once; the first member stands for what the others had."""
@@ -356,7 +360,7 @@ class Scheduler(ABC):
             lost = folded.num_tokens
             width = len(group.members)
             if self.swap is not None and self.swap.takes(
-                folded.num_blocks, lost, num_sequences=width
+                folded.num_blocks, self._lost(head, lost), num_sequences=width
             ):
                 head.known = group.kept[0]
                 head.swapped_tokens = head.known - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -16,6 +17,8 @@ from kvsim.calibration.models import load_model
 from kvsim.calibration.profile.cost import measured_cost
 from kvsim.calibration.step_cost import Batch, Line, StepCost
 from kvsim.sim.deployment import Deployment
+from kvsim.sim.result import Result
+from kvsim.sim.simulation import simulate
 from support.profiles import split_profile
 
 
@@ -36,6 +39,8 @@ class Columns:
     hash_block_size: int | None = None
     prefix_row: NDArray[np.int64] | None = None
     prefix_tokens: NDArray[np.int64] | None = None
+    num_samples: NDArray[np.int64] | None = None
+    beam_width: NDArray[np.int64] | None = None
 
 
 class BendingCost(StepCost):
@@ -87,6 +92,58 @@ ALLOCATORS = [
 SCHEDULERS = ["vllm", "vllm_v0", "sarathi", "orca", "static"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class FakeMoves:
+    """What moving KV costs, in round numbers: in takes longer than out, a call has a price."""
+
+    block_bytes: int = 1000
+    per_copied_block_ns: int = 3_000
+    per_swapped_block_ns: int = 50_000
+
+    def copy_ns(self, num_blocks: int) -> float:
+        return 5_000 + self.per_copied_block_ns * num_blocks
+
+    def copy_bytes_ns(self, num_bytes: int) -> float:
+        return 5_000 + self.per_copied_block_ns * num_bytes // self.block_bytes
+
+    def swap_ns(self, num_blocks: int, *, inward: bool = False) -> float:
+        if not num_blocks:
+            return 0.0
+        return 20_000 + (2 if inward else 1) * self.per_swapped_block_ns * num_blocks
+
+
+SHARING = ["alone", "n", "beams", "mix", "fan_out"]
+"""What sequences requests have; ``mix``: some search, some sample, some have one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """A trace whose requests may have several sequences, and who serves it."""
+
+    trace: Columns
+    deployment: Deployment
+    num_gpu_blocks: int
+    num_host_blocks: int
+    concurrency: int | None
+    cost: StepCost
+    moves: FakeMoves = FakeMoves()
+
+    def run(self, *, exact_steps: bool, **more: Any) -> Result:
+        """One simulation, its ledgers checked."""
+        return simulate(
+            self.trace,
+            deployment=self.deployment,
+            cost=self.cost,
+            num_gpu_blocks=self.num_gpu_blocks,
+            concurrency=self.concurrency,
+            exact_steps=exact_steps,
+            check=True,
+            moves=self.moves,
+            num_host_blocks=self.num_host_blocks,
+            **more,
+        )
+
+
 @st.composite
 def traces(draw: st.DrawFn, *, most: int = 25, longest: int = 120) -> Columns:
     """Requests in bursts and pauses, some of them later turns of a session."""
@@ -114,6 +171,60 @@ def traces(draw: st.DrawFn, *, most: int = 25, longest: int = 120) -> Columns:
         cancel_s=_patience(draw, n),
         prefix_row=prefix_row,
         prefix_tokens=prefix_tokens,
+    )
+
+
+@st.composite
+def workloads(
+    draw: st.DrawFn, *, allocator: tuple[str, str, str], scheduler: str, most: int = 14
+) -> Workload:
+    """Samples, beams, a pinned prefix; victims are swapped or computed again; memory is short."""
+    trace = draw(traces(most=most, longest=draw(st.sampled_from([6, 40]))))
+    deployment, _ = draw(deployments(allocator=allocator, scheduler=scheduler))
+    sharing = draw(st.sampled_from(SHARING))
+    paged = allocator[0] == "paged"
+    cached = sharing in ("alone", "fan_out") and deployment.enable_prefix_caching
+    ahead = sharing in ("alone", "fan_out") and deployment.async_scheduling
+    mode, pinned = "recompute", 0
+    if paged and not cached and not ahead:
+        mode = draw(st.sampled_from(["recompute", "swap", "auto", "swap_groups"]))
+        pinned = draw(st.sampled_from([0, 0, 3, 8, 20]))
+    widest = draw(st.sampled_from([2, 4]))
+    alike = mode == "recompute" and not pinned and sharing in ("alone", "fan_out")
+    deployment = replace(
+        deployment,
+        max_num_seqs=draw(st.sampled_from([widest, 5, 64])),
+        enable_prefix_caching=cached,
+        async_scheduling=ahead,
+        kv_groups=deployment.kv_groups if alike else (),
+        parallel_sampling="fan_out" if sharing == "fan_out" else "fork",
+        preemption_mode=mode,
+        pinned_prefix_tokens=pinned,
+        swap_overlap=draw(st.booleans()),
+        beam_seed=draw(st.integers(0, 3)),
+    )
+    slots = draw(st.sampled_from([50, 90, 150, 400])) * max(1, len(deployment.kv_groups))
+    return Workload(
+        trace=_with_sequences(draw, trace, sharing, widest),
+        deployment=deployment,
+        num_gpu_blocks=(slots + pinned) // deployment.block_size + 3,
+        num_host_blocks=draw(st.sampled_from([1, 9, 40, 1000])),
+        concurrency=draw(st.sampled_from([None, None, 1, 4])),
+        cost=COSTS[draw(st.sampled_from(["affine", "bending", "silicon"]))],
+        moves=FakeMoves(per_swapped_block_ns=draw(st.sampled_from([0, 20_000, 2_000_000]))),
+    )
+
+
+def _with_sequences(draw: st.DrawFn, trace: Columns, sharing: str, widest: int) -> Columns:
+    n = len(trace.prompt_tokens)
+    samples, beams = (
+        np.array(draw(st.lists(st.integers(least, widest), min_size=n, max_size=n)))
+        for least in (1, 0)
+    )
+    return replace(
+        trace,
+        num_samples=samples if sharing in ("n", "mix", "fan_out") else None,
+        beam_width=beams if sharing in ("beams", "mix") else None,
     )
 
 
