@@ -40,8 +40,8 @@ SHARE_ROOM, EXTERNAL_ROOM = 0.025, 0.04
 BATCH_ROOM = 0.12
 LATER_STACK = (
     "Below saturation the batch is what arrives times how long it stays (Little's law): the "
-    "printed batches mean 45 ms (ShareGPT) and 75 ms (Alpaca) a token, ours are the faster steps of "
-    "a later software stack. Saturated, vLLM batches 33 and 185."
+    "printed batches mean 45 ms (ShareGPT) and 75 ms (Alpaca) a token; ours are the faster steps "
+    "of a later software stack. Saturated, vLLM batches 33 and 185."
 )
 _GIB, _KIB = 1 << 30, 1 << 10
 

@@ -4,8 +4,9 @@ The PagedAttention paper's evaluation (Kwon et al., SOSP 2023, section 6.1): mod
 Table 1, requests of at most 2,048 tokens, Poisson arrivals, an hour of them (15 minutes for
 OPT-175B). Pools hold the slots that the table prints. All systems batch by iteration, whole prompts
 and decodes in one (section 4.3; prompts in steps of their own, scheduler ``vllm_v0``, came to vLLM
-later), first come first served, as many requests at once as memory holds. They differ in memory: vLLM's is paged, blocks of 16, a watermark of 1 %, preemption by recompute; Orca's a buddy
-allocator that reserves the maximum, a power of two, or what is needed.
+later), first come first served, as many requests at once as memory holds. They differ in memory:
+vLLM's is paged, blocks of 16, a watermark of 1 %, preemption by recompute; Orca's a buddy allocator
+that reserves the maximum, a power of two, or what is needed.
 
 Times come from ``--step-cost auto`` without CUDA graphs and without scheduling ahead, which vLLM
 did not have then. Operators are those of a later software stack (the source line says which).
