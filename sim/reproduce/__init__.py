@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from . import blocks, jenga, pagedattention, prefix_caching, rates, sarathi, seed, sharing
+from . import (
+    blocks,
+    jenga,
+    pagedattention,
+    prefix_caching,
+    rates,
+    sarathi,
+    seed,
+    sharing,
+    vattention,
+)
 from .row import Row
 
 ROWS: dict[str, Row] = {
@@ -24,6 +34,8 @@ ROWS: dict[str, Row] = {
     "mooncake-conversation": Row(run=prefix_caching.conversation, weight=10),
     "mooncake-table-1": Row(run=prefix_caching.tool_agent, weight=10),
     "jenga-ratio": Row(run=jenga.ratio),
+    "vattention-pages": Row(run=vattention.pages),
+    "vattention-fig-15": Row(run=vattention.batches, weight=15),
     "sarathi-table-4": Row(run=sarathi.table_4, weight=15),
 }
 """In the order of the page; the name begins with the paper's."""
