@@ -201,12 +201,19 @@ class Deployment:
         return self.prefix_cache if self.enable_prefix_caching else "off"
 
     @property
+    def shares_nothing(self) -> bool:
+        """Whether the samples of a request have no block in common."""
+        return self.parallel_sampling == "fan_out" and not self.enable_prefix_caching
+
+    @property
     def title(self) -> str:
         """What tells this deployment's memory management from another's."""
         if self.allocator == "contiguous":
             return f"{self.allocator}-{self.reservation} ({self.placement})"
         if self.allocator == "virtual":
             return f"{self.allocator}-{page_name(self.page_bytes)}"
+        if self.shares_nothing:
+            return f"{self.allocator}, nothing shared"
         by_token = self.enable_prefix_caching and self.prefix_cache == "radix"
         return f"{self.allocator} (radix)" if by_token else self.allocator
 
