@@ -26,6 +26,7 @@ class RunningBatch:
         "_base_sum",
         "_ends",
         "_longest_base",
+        "loading",
         "num_decodes",
         "parked",
         "parked_tokens",
@@ -41,10 +42,12 @@ class RunningBatch:
         self.parked: dict[Request, None] = {}
         """Members whose last token is on its way: they hold memory and a seat, and get nothing."""
         self.parked_tokens = 0
+        self.loading: dict[Request, None] = {}
+        """Members whose cached beginning is on its way up: they hold a seat, and get nothing."""
         self.step = 0
         self.num_decodes = 0
         self.prefill_tokens = 0
-        """Computed tokens of the members that prefill."""
+        """Computed tokens of the members that prefill, and what the loading ones found."""
         self._base_sum = 0
         self._longest_base: int | None = None
         """Of the decodes; None where it has to be looked for."""
@@ -71,6 +74,17 @@ class RunningBatch:
         request.sequence = self._admissions
         self.requests[request] = None
         self.prefills[request] = None
+
+    def start_loading(self, request: Request) -> None:
+        """The member waits for its load."""
+        del self.prefills[request]
+        self.loading[request] = None
+
+    def end_loading(self, request: Request) -> None:
+        """The member prefills; those that do are kept in running order."""
+        del self.loading[request]
+        members = sorted([*self.prefills, request], key=lambda member: member.sequence)
+        self.prefills = dict.fromkeys(members)
 
     def start_decoding(self, request: Request) -> None:
         """From the next step on the request decodes; ``known`` is up to date."""

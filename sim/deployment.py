@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 
 from ..calibration.kv_groups import KVGroup
 from ..calibration.names import unknown_name
-from .allocators import ALLOCATORS, PLACEMENTS, RESERVATIONS
+from .allocators import ALLOCATORS, PLACEMENTS, RESERVATIONS, TierSpec
 from .schedulers import SCHEDULERS, SchedulerLimits
 
 ON_IMPOSSIBLE = ("reject", "stall")
+BYTES_PER_GIB = 1 << 30
 PREFIX_CACHES = ("hash", "radix")
 
 _CHOICES = {
@@ -60,6 +61,8 @@ class Deployment:
     """Contiguous only."""
     prefix_cache: str = "hash"
     """With prefix caching: vLLM's hashed blocks, or a ``radix`` tree of tokens as SGLang's."""
+    tiers: tuple[TierSpec, ...] = ()
+    """Memory below the GPU for what the prefix cache evicts, from the GPU down."""
     scheduler: str = "vllm"
     on_impossible: str = "reject"
     """What becomes of a request that can never fit: ``reject`` at arrival, or ``stall`` as vLLM."""
@@ -94,6 +97,17 @@ class Deployment:
             )
         if self.prefix_cache == "radix" and not self.enable_prefix_caching:
             raise ValueError("prefix_cache(=radix) needs enable_prefix_caching, which is off.")
+        if self.tiers and not (self.enable_prefix_caching and self.prefix_cache == "hash"):
+            raise ValueError(
+                f"kv_offloading_size(={self.offloaded_gib:g}) needs the prefix cache of hashed "
+                f"blocks, which is {self.caching}."
+            )
+        if self.tiers and self.kv_groups:
+            raise ValueError(
+                f"kv_offloading_size(={self.offloaded_gib:g}) needs layers that all keep every "
+                "token: switch the hybrid KV-cache manager off "
+                "(--disable-hybrid-kv-cache-manager)."
+            )
         if self.async_scheduling and self.scheduler != "vllm":
             raise ValueError(f"async_scheduling(=True) needs scheduler vllm, not {self.scheduler}.")
         self.limits  # noqa: B018  checks its own fields
@@ -125,6 +139,11 @@ class Deployment:
     def num_gpus(self) -> int:
         """Of one server."""
         return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @property
+    def offloaded_gib(self) -> float:
+        """Host memory for what the prefix cache evicts, GiB."""
+        return self.tiers[0].size_bytes / BYTES_PER_GIB if self.tiers else 0.0
 
     @property
     def caching(self) -> str:

@@ -99,8 +99,11 @@ class Recorder:
 
     def record_idle(self, start_ns: float, duration_ns: float, cached: int) -> None:
         """Nothing waits or runs; so many slots hold KV that a later request may find."""
-        empty = Moment(0, 0, False, 0, Usage(0, 0, 0, cached))
-        self.record_step(start_ns, duration_ns, 0, empty)
+        self.record_pause(start_ns, duration_ns, Moment(0, 0, False, 0, Usage(0, 0, 0, cached)))
+
+    def record_pause(self, start_ns: float, duration_ns: float, moment: Moment) -> None:
+        """No step runs: members wait until their cached beginnings have come up."""
+        self.record_step(start_ns, duration_ns, 0, moment)
         self.segments[-1] = self.segments[-1]._replace(num_steps=0)
         self.num_steps -= 1
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .content import Path
+
+if TYPE_CHECKING:
+    from .allocators.tiers import Load
 
 NEVER = float("nan")
 
@@ -34,6 +37,8 @@ class Request:
         "index",
         "known",
         "kv_tokens",
+        "load",
+        "loads_ns",
         "lost_tokens",
         "num_preemptions",
         "path",
@@ -50,6 +55,7 @@ class Request:
         "shared_blocks",
         "silent_since_ns",
         "tie_rank",
+        "tier_tokens",
         "total_tokens",
         "waited_ns",
         "wasted_tokens",
@@ -102,6 +108,12 @@ class Request:
         """Known tokens for which room was made before it decoded."""
         self.cached_tokens = -1
         """Prompt tokens found in the prefix cache at the first admission; -1 = not yet."""
+        self.tier_tokens: tuple[int, ...] = ()
+        """Part of them that came from each tier below the GPU."""
+        self.load: Load | None = None
+        """What it waits for before it computes, or has waited for."""
+        self.loads_ns: list[float] = []
+        """Of each load two times: admitted, loaded."""
         self.extent = -1
         """Contiguous: address of the first slot."""
         self.reserved_tokens = 0

@@ -23,6 +23,7 @@ from .clock import Arrival
 from .content import content_paths
 from .deployment import Deployment
 from .engine import hash_block_size, make_allocator, make_scheduler
+from .links import Links
 from .map_recorder import MapRecorder
 from .recorder import Recorder
 from .replica import Replica, StepLog
@@ -153,6 +154,7 @@ class _Run:
             check=check,
             log_step=log_step,
             watch=None if memory_map is None else self._watch,
+            links=Links(deployment.tiers) if deployment.tiers else None,
         )
         self._memory_map = memory_map
         self.peak_waiting = 0

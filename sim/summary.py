@@ -113,7 +113,8 @@ def summarise(
     begin_s, end_s = time_span_s(result)
     makespan_s = end_s - begin_s
     per_s = 1.0 / makespan_s if makespan_s > 0 else 0.0
-    busy_s = float(np.sum(segments["duration_s"][segments["num_steps"] > 0]))
+    busy = (segments["num_steps"] > 0) | (segments["num_running"] > 0)  # or something loads
+    busy_s = float(np.sum(segments["duration_s"][busy]))
     running = segments["num_running"]
     hits = int(requests["cached_tokens"].sum())
     asked = int(requests["prompt_tokens"][~np.isnan(requests["scheduled_s"])].sum())

@@ -9,6 +9,8 @@ from .grouped import GroupedAllocator
 from .layout import KINDS, Layout, TokensOf, areas
 from .paged import PagedAllocator
 from .radix import RadixAllocator
+from .tiered import TieredAllocator
+from .tiers import TierSpec
 
 ALLOCATORS = ("contiguous", "paged")
 
@@ -25,6 +27,8 @@ __all__ = [
     "Layout",
     "PagedAllocator",
     "RadixAllocator",
+    "TierSpec",
+    "TieredAllocator",
     "TokensOf",
     "Usage",
     "areas",

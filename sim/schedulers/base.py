@@ -89,6 +89,8 @@ class Step:
     events: list[Event] | None = None
     hits: dict[Request, int] = field(default_factory=dict)
     """Tokens of the admitted that were found in the prefix cache."""
+    loads: list[Request] = field(default_factory=list)
+    """Admitted that wait until what was found has come up from a tier below the GPU."""
 
     def take_returned(self) -> int:
         """Tokens that came back since this was last asked."""
@@ -225,6 +227,7 @@ class Scheduler(ABC):
     def _in_bulk(self) -> bool:
         """Whether the decoding requests all come before the others and all get their token."""
         prefills, parked = self.batch.prefills, self.batch.parked
+        loading = self.batch.loading
         if self._exact or self._held_back:
             return False
         left = len(prefills)
@@ -233,7 +236,7 @@ class Scheduler(ABC):
                 return True
             if request in prefills:
                 left -= 1
-            elif request not in parked:
+            elif request not in parked and request not in loading:
                 return False
         return True
 
@@ -275,9 +278,14 @@ class Scheduler(ABC):
         return True
 
     def _victim(self) -> Request:
+        """Nobody whose blocks are being written from a tier."""
+        loading, members = self.batch.loading, self.batch.requests
         if self.limits.scheduling_policy == "fcfs":
-            return self.batch.last()
-        return max(self.batch.requests, key=lambda one: (one.priority, one.arrival_ns))
+            if not loading:
+                return self.batch.last()
+            return next(request for request in reversed(members) if request not in loading)
+        ready = members if not loading else [one for one in members if one not in loading]
+        return max(ready, key=lambda one: (one.priority, one.arrival_ns))
 
     def _undo(self, victim: Request, step: Step) -> None:
         """A request that already has its tokens of this step loses them."""
@@ -355,6 +363,8 @@ class Scheduler(ABC):
             step.events.append(Event("a", request, tokens, cached, blocks))
         if request.cached_tokens < 0:
             request.cached_tokens = cached
+            if request.load is not None:
+                request.tier_tokens = self.allocator.tier_tokens(request)
         request.wasted_tokens += max(0, request.lost_tokens - cached)
         if cached:
             step.hits[request] = cached
@@ -366,7 +376,18 @@ class Scheduler(ABC):
         self.batch.admit(request)
         request.computed = cached
         self.batch.prefill_tokens += cached
+        if request.load is not None:
+            self.batch.start_loading(request)
+            step.loads.append(request)
+            return
         self._give(request, tokens, step)
+
+    def end_load(self, request: Request) -> None:
+        """What the request found is on the GPU: from the next step on it computes the rest."""
+        assert request.load is not None, "it waits for a load"
+        request.load.done = True
+        request.load = None
+        self.batch.end_loading(request)
 
     def _new_step(self) -> Step:
         return Step(order=[], events=[]) if self._keep_log else Step()

@@ -68,7 +68,10 @@ class VllmScheduler(Scheduler):
         cap = self._cap(len(self.batch.requests) + len(self.waiting))
         tokens, cached = self._head_tokens(budget, cap)
         self.blocked = False
-        return tokens > 0 and self._ask(self.waiting.head(), cached + tokens)
+        if not tokens:
+            return False
+        head = self.waiting.head()
+        return self._ask(head, cached + (0 if self.allocator.must_load(head) else tokens))
 
     def _cap(self, queued: int) -> int:
         """Most tokens a prefill gets in one step; a lone request is not capped."""
@@ -104,6 +107,8 @@ class VllmScheduler(Scheduler):
                     self._give_decode(request, step)
                 budget += step.take_returned()
             elif not held and budget > 0 and request not in batch.parked:
+                if request in batch.loading:
+                    continue
                 tokens = min(request.known - request.computed, cap, budget)
                 if self._make_room(request, request.computed + tokens, step, now_ns):
                     budget -= tokens
@@ -120,6 +125,8 @@ class VllmScheduler(Scheduler):
             head = self.waiting.head()
             if held and head.known - cached > 1:
                 return
+            if self.allocator.must_load(head):
+                tokens = 0  # it computes when its load is done
             if not self._ask(head, cached + tokens):
                 if step.events is not None:
                     step.events.append(Event("f", head, tokens))
