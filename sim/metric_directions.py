@@ -87,6 +87,15 @@ METRICS: dict[str, Metric] = {
     "prefix_hit_tokens": _of("prefix-cache hits, tokens", "count", "higher"),
     "prefix_hit_ratio": _of("prefix-cache hits, of prompt tokens", "share", "higher"),
     "shared_saved": _of("saved by sharing, of the pool", "share", "neutral"),
+    "host_hit_tokens": _of("hits in host memory, tokens", "count", "neutral"),
+    "secondary_hit_tokens": _of("hits in the second tier, tokens", "count", "neutral"),
+    "host_in_bytes": _of("evicted to host memory, bytes", "count", "neutral"),
+    "host_out_bytes": _of("loaded from host memory, bytes", "count", "neutral"),
+    "host_peak_bytes": _of("in host memory at most, bytes", "count", "neutral"),
+    "secondary_in_bytes": _of("sunk to the second tier, bytes", "count", "neutral"),
+    "secondary_out_bytes": _of("loaded from the second tier, bytes", "count", "neutral"),
+    "secondary_peak_bytes": _of("in the second tier at most, bytes", "count", "neutral"),
+    "loading_s": _of("requests' time loading", "seconds", "lower"),
 }
 """In the order of a summary."""
 

@@ -30,6 +30,8 @@ def _remark(flags: Deployment) -> str:
         return f"  # vLLM has no {flags.scheduler} scheduler"
     if flags.enable_prefix_caching and flags.prefix_cache == "radix":
         return "  # vLLM caches hashed blocks, not a radix tree"
+    if len(flags.tiers) > 1:
+        return "  # its further tiers: --kv-transfer-config, spec_name TieringOffloadingSpec"
     return ""
 
 
@@ -48,6 +50,7 @@ def _values(server: Server) -> list[str]:
         "--prefill-schedule-interval": (flags.prefill_schedule_interval, 1),
         "--scheduling-policy": (flags.scheduling_policy, "fcfs"),
         "--watermark": (flags.watermark, 0.0),
+        "--kv-offloading-size": (flags.offloaded_gib, 0.0),
     }
     return [f"{name} {value}" for name, (value, default) in values.items() if value != default]
 

@@ -30,6 +30,7 @@ from .replica import Replica, StepLog
 from .request import Request
 from .result import Result, collect
 from .servable import Arrivals, make_requests, why_rejected
+from .tier_use import tier_uses
 
 Progress = Callable[[int], None]
 """Told how many requests are done, now and then."""
@@ -127,6 +128,7 @@ class _Run:
         self.deployment = deployment
         self.allocator = allocator
         self.recorder = Recorder()
+        self.recorder.tiers = allocator.tiers
         self.requests = make_requests(trace, deployment.max_model_len)
         for request, rank in zip(self.requests, tie_rank or (), strict=False):
             request.tie_rank = rank
@@ -226,6 +228,7 @@ class _Run:
             pool_slots=self.allocator.pool_slots,
             peak_waiting=max(self.peak_waiting, max(at_starts, default=0)),
             num_length_capped=self._count_capped(),
+            tiers=tier_uses(self.deployment.tiers, self.allocator.tiers),
         )
 
     def _count_capped(self) -> int:

@@ -12,10 +12,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .allocators.tiers import TIERS
 from .result import CANCELLED, FINISHED, REJECTED, UNFINISHED, Result
 from .result import CATEGORIES as CATEGORIES
 
@@ -86,6 +88,20 @@ class Summary:
     """Of the prompt tokens of all requests admitted."""
     shared_saved: float
     """Time-weighted share of the pool that sharing saves: held once instead of several times."""
+    host_hit_tokens: int
+    """Part of ``prefix_hit_tokens`` that came from host memory, below the GPU."""
+    secondary_hit_tokens: int
+    """Part of ``prefix_hit_tokens`` that came from the tier below the host memory."""
+    host_in_bytes: int
+    """Evicted from the GPU to host memory."""
+    host_out_bytes: int
+    """Hits: from host memory up to the GPU."""
+    host_peak_bytes: int
+    secondary_in_bytes: int
+    secondary_out_bytes: int
+    secondary_peak_bytes: int
+    loading_s: float
+    """Sum over requests of the time between admission and having what lay below the GPU."""
     settings: Mapping[str, object]
     """The flags, skipped rows and other notes, as far as they were given."""
     sources: Mapping[str, object]
@@ -145,10 +161,26 @@ def summarise(
         prefix_hit_tokens=hits,
         prefix_hit_ratio=hits / asked if asked else 0.0,
         shared_saved=_slot_share(result, "saved", busy_s),
+        **tier_totals(result),
+        loading_s=float(np.sum(requests["loaded_s"])),
         settings=dict(settings or {}),
         sources=dict(sources or {}),
         digests=dict(digests or {}),
     )
+
+
+def tier_totals(result: Result) -> dict[str, Any]:
+    """Hits and bytes of each tier below the GPU; 0 where there is none."""
+    uses = {tier.name: tier for tier in result.tiers}
+    hits = {
+        f"{name}_hit_tokens": int(result.requests[f"{name}_hit_tokens"].sum()) for name in TIERS
+    }
+    moved = {
+        f"{name}_{kind}_bytes": getattr(uses[name], f"{kind}_bytes") if name in uses else 0
+        for name in TIERS
+        for kind in ("in", "out", "peak")
+    }
+    return {**hits, **moved}
 
 
 def time_span_s(result: Result) -> tuple[float, float]:

@@ -69,11 +69,11 @@ def _check_law(allocator: tuple[str, str, str], scheduler: str, data: st.DataObj
         )
         for exact in (False, True)
     ]
-    assert_equal(*runs)
-    assert_causal(runs[0])
+    _assert_equal(*runs)
+    _assert_causal(runs[0])
 
 
-def assert_equal(macro: Result, exact: Result) -> None:
+def _assert_equal(macro: Result, exact: Result) -> None:
     for name, column in exact.requests.items():
         if column.dtype.kind == "f":
             np.testing.assert_allclose(macro.requests[name], column, rtol=1e-9, err_msg=name)
@@ -96,7 +96,7 @@ def _assert_close(macro: object, exact: object) -> None:
         assert macro == exact
 
 
-def assert_causal(result: Result) -> None:
+def _assert_causal(result: Result) -> None:
     requests = result.requests
     done = result.status == FINISHED
     rejected = result.status == REJECTED
@@ -199,5 +199,5 @@ def _assert_law(trace: Columns, deployment: Deployment, blocks: int) -> tuple[Re
         )
         for exact_steps in (False, True)
     )
-    assert_equal(macro, exact)
+    _assert_equal(macro, exact)
     return macro, exact

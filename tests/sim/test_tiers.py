@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sim.test_invariants import _assert_causal, _assert_equal
 
 from kvsim.sim.allocators import TierSpec
 from kvsim.sim.allocators.tiers import TIERS
 from kvsim.sim.deployment import Deployment
-from kvsim.sim.result import Result
 from kvsim.sim.simulation import simulate
-from sim.test_invariants import assert_causal, assert_equal
-from support.workloads import COSTS, Columns, deployments, traces
+from support.workloads import COSTS, deployments, traces
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 LAW = settings(max_examples=100, deadline=None, suppress_health_check=SLOW)
@@ -25,7 +23,9 @@ BLOCK_BYTES = 1000
 ENDLESS = 1 << 40
 
 
-def tiers_of(*blocks: int, bytes_per_s: float = 1e6, latency_s: float = 0.0) -> tuple[TierSpec, ...]:
+def tiers_of(
+    *blocks: int, bytes_per_s: float = 1e6, latency_s: float = 0.0
+) -> tuple[TierSpec, ...]:
     """Tiers of so many blocks, each link slower than the one above."""
     return tuple(
         TierSpec(
@@ -85,5 +85,5 @@ def _check_law(data: st.DataObject) -> None:
         )
         for exact_steps in (False, True)
     )
-    assert_equal(macro, exact)
-    assert_causal(macro)
+    _assert_equal(macro, exact)
+    _assert_causal(macro)
