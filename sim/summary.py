@@ -134,6 +134,7 @@ def summarise(
     running = segments["num_running"]
     hits = int(requests["cached_tokens"].sum())
     asked = int(requests["prompt_tokens"][~np.isnan(requests["scheduled_s"])].sum())
+    totals: dict[str, Any] = {**latencies(result), **tier_totals(result)}
     return Summary(
         num_requests=len(status),
         num_finished=int(done.sum()),
@@ -146,7 +147,7 @@ def summarise(
         requests_per_s=int(done.sum()) * per_s,
         output_tokens_per_s=int(output.sum()) * per_s,
         total_tokens_per_s=int(output.sum() + prompt.sum()) * per_s,
-        **latencies(result),
+        **totals,
         itl_s=inter_token_times(result),
         num_steps=result.num_steps,
         num_preemptions=int(np.sum(requests["num_preemptions"])),
@@ -161,7 +162,6 @@ def summarise(
         prefix_hit_tokens=hits,
         prefix_hit_ratio=hits / asked if asked else 0.0,
         shared_saved=_slot_share(result, "saved", busy_s),
-        **tier_totals(result),
         loading_s=float(np.sum(requests["loaded_s"])),
         settings=dict(settings or {}),
         sources=dict(sources or {}),
