@@ -113,8 +113,8 @@ class TieredAllocator(CachingAllocator):
 
     def may_admit_soon(self, request: Request) -> bool:
         """As the parent; a beginning that sinks to a tier is loaded first, which takes less."""
-        if not self.reserve_full_isl and self._find(request).num_blocks:
-            return True
+        if not self.reserve_full_isl and any(tier.num_blocks for tier in self.tiers):
+            return bool(self._find(request).num_blocks) or super().may_admit_soon(request)
         return super().may_admit_soon(request)
 
     def reset(self) -> bool:
