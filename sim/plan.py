@@ -27,9 +27,9 @@ from .memory_map import MemoryMap
 from .result import Result
 from .saturated import saturate
 from .sensitivity import Sensitivity, sensitivity
+from .sequences import sharing_of
 from .servable import rejections, servable_rows
 from .serve_command import serve_command
-from .sequences import sharing_of
 from .server import Server
 from .summary import Summary, plain
 from .swap_cost import crossover_under

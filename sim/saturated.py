@@ -12,8 +12,8 @@ from .backlog import Backlog, measure
 from .job import Report, simulate_server
 from .map_recorder import MapRecorder
 from .result import Result
-from .servable import servable_rows
 from .sequences import mean_width
+from .servable import servable_rows
 from .server import Server
 
 MIN_BACKLOG, MAX_BACKLOG = 2_000, 40_000
