@@ -15,11 +15,13 @@ from kvsim.sim.allocators import VirtualAllocator
 from kvsim.sim.allocators.layout import KINDS
 from kvsim.sim.deployment import Deployment
 from kvsim.sim.pages import KIB, MIB, PAGE_SIZES, kv_row_bytes, page_bytes_of, page_sizes_of
+from kvsim.sim.plan import make_plan
 from kvsim.sim.request import Request
 from kvsim.sim.saturated import saturate
 from kvsim.sim.server import Server, resolve
 from kvsim.sim.simulation import simulate
 from kvsim.traces import Trace, synthesize
+from kvsim.traces.intake import Intake, take_in
 from kvsim.traces.lengths import Lengths
 from kvsim.traces.workload import Workload
 from support.workloads import COSTS, Columns, traces
@@ -209,3 +211,22 @@ def test_a_server_changes_its_allocator() -> None:
     assert resolved.num_gpu_blocks == paged.num_gpu_blocks
     assert "pages of 2048 KiB" in resolved.notes[0]
     assert "2048 tokens each" in resolved.notes[0]
+
+
+def test_a_plan_compares_pages_on_request() -> None:
+    taken = take_in(Intake(workload="sharegpt", num_requests=60, rate_per_s=6.0))
+    server = resolve(
+        model=load_model("llama-3.1-8b"),
+        gpu=load_gpu("a100"),
+        trace=taken.trace,
+        step_cost_spec="affine:0.02,0.0001,0.0000001",
+        num_gpu_blocks_override=800,
+    )
+    plan = make_plan(server, taken=taken, baselines=(), page_sizes=(64 * KIB, 2 * MIB))
+    small, large = plan.baselines
+    assert (small.title, large.title) == ("virtual-64KiB", "virtual-2MiB")
+    assert plan.assumptions[-1].startswith("virtual-2MiB maps 2048 KiB")
+    alone = [one.memory_backlog for one in plan.candidates]
+    assert all(alone)
+    paged, of_small, of_large = (one.mean_running for one in alone if one)
+    assert paged > of_small > of_large
