@@ -123,6 +123,15 @@ def test_contiguous_simulations(reservation: str, scheduler: str) -> None:
     assert summary["pool_share"]["cached"] == 0
 
 
+@pytest.mark.parametrize("page_size", ["64KiB", "2MiB"])
+def test_virtual_simulations(page_size: str) -> None:
+    arguments = ["--allocator", "virtual", "--page-size", page_size]
+    summary = loaded("simulate", *SMALL, *arguments)
+    assert summary == loaded("simulate", *SMALL, *arguments, "--exact-steps")
+    assert summary["num_rejected"] == 0
+    assert summary["pool_share"]["cached"] == 0
+
+
 def test_closed_loop() -> None:
     arguments = ["--prompt-tokens", "1000", "--output-tokens", "200", "--concurrency", "64"]
     summary = loaded("simulate", *arguments, "-n", "300")

@@ -118,6 +118,18 @@ WRONG = {
         ["simulate", *SMALL, "--allocator", "contiguous", "--enable-prefix-caching"],
         "enable_prefix_caching(=True) needs allocator paged",
     ),
+    "page size": (
+        ["simulate", *SMALL, "--allocator", "virtual", "--page-size", "4KiB"],
+        "page_size(='4KiB') must be one of 64KiB, 128KiB, 256KiB, 2MiB",
+    ),
+    "page size of a plan": (
+        ["plan", *SMALL, "--page-size", "64KiB,3MiB"],
+        "page_size(='3MiB') must be one of",
+    ),
+    "pages without a prefix cache": (
+        ["simulate", *SMALL, "--allocator", "virtual", "--enable-prefix-caching"],
+        "enable_prefix_caching(=True) needs allocator paged",
+    ),
     "running ahead": (
         ["simulate", *SMALL, "--scheduler", "orca", "--async-scheduling"],
         "async_scheduling(=True) needs scheduler vllm, not orca",
