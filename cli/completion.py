@@ -40,6 +40,13 @@ def allocator_names(incomplete: str) -> list[str]:
     return _beginning(ALLOCATORS, incomplete)
 
 
+def page_sizes(incomplete: str) -> list[str]:
+    """Sizes of a page of virtual-contiguous memory."""
+    from ..sim.pages import PAGE_SIZES
+
+    return _beginning(PAGE_SIZES, incomplete)
+
+
 def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
     """Of names those that go on from what was typed, behind its last comma."""
     before, comma, last = incomplete.rpartition(",")

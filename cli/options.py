@@ -400,15 +400,38 @@ def engine_options(
 
 def allocator_options(
     allocator: Annotated[
-        str, _option(_ENGINE, "paged or contiguous.", autocompletion=completion.allocator_names)
+        str,
+        _option(
+            _ENGINE, "paged, contiguous or virtual.", autocompletion=completion.allocator_names
+        ),
     ] = "paged",
     reservation: Annotated[str, _option(_ENGINE, "Contiguous: max, pow2 or oracle.")] = "max",
     placement: Annotated[
         str, _option(_ENGINE, "Contiguous: buddy, first_fit or best_fit.")
     ] = "buddy",
+    page_bytes: Annotated[
+        str,
+        _option(
+            _ENGINE,
+            "Virtual: of a page per layer and tensor, 64KiB, 128KiB, 256KiB or 2MiB.",
+            "--page-size",
+            autocompletion=completion.page_sizes,
+        ),
+    ] = "64KiB",
 ) -> dict[str, Any]:
-    """The allocator of a single simulation."""
-    return dict(locals())
+    """The allocator of a single simulation.
+
+    Raises:
+        ValueError: a page size that there is none of.
+    """
+    from ..sim.pages import page_bytes_of
+
+    return {
+        "allocator": allocator,
+        "reservation": reservation,
+        "placement": placement,
+        "page_bytes": page_bytes_of(page_bytes),
+    }
 
 
 def sequence_options(

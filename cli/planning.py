@@ -24,6 +24,10 @@ def plan(
     hardware: dict[str, Any],
     flags: dict[str, Any],
     work: dict[str, Any],
+    page_size: Annotated[
+        str,
+        typer.Option(help="Compare with virtual-contiguous pages, too: 64KiB,2MiB [default: no]."),
+    ] = "",
     out: Plans = "report",
     force: Force = False,
     as_json: JsonFlag = False,
@@ -33,15 +37,23 @@ def plan(
     from ..reports.progress import ProgressBar
     from ..reports.write import write_plan
     from ..sim.folder import check_folder
+    from ..sim.pages import page_sizes_of
     from ..sim.plan import make_plan, with_default_arrivals
 
+    page_sizes = page_sizes_of(page_size)
     taken = taken_of(work)
     server = server_of(hardware, flags, taken.trace)
     check_folder(out, "plan", force=force)
     with ProgressBar() as bar:
         if not taken.arrivals:
             taken = with_default_arrivals(server, taken, seed=work["seed"], report=bar.report)
-        made = make_plan(server, taken=taken, concurrency=work["concurrency"], report=bar.report)
+        made = make_plan(
+            server,
+            taken=taken,
+            concurrency=work["concurrency"],
+            page_sizes=page_sizes,
+            report=bar.report,
+        )
     paths = write_plan(made, Path(out), force=force)
     if as_json:
         print_json(made.to_json())

@@ -8,6 +8,7 @@ from math import inf
 from ..calibration.kv_groups import KVGroup
 from ..calibration.names import unknown_name
 from .allocators import ALLOCATORS, PLACEMENTS, RESERVATIONS
+from .pages import DEFAULT_PAGE_BYTES, PAGE_SIZES, page_name
 from .schedulers import SCHEDULERS, SchedulerLimits
 
 ON_IMPOSSIBLE = ("reject", "stall")
@@ -65,6 +66,10 @@ class Deployment:
     """Contiguous only."""
     placement: str = "buddy"
     """Contiguous only."""
+    page_bytes: int = DEFAULT_PAGE_BYTES
+    """Virtual only: of one physical page, in each tensor of each layer."""
+    kv_row_bytes: int = 0
+    """Virtual only: of one token in one tensor of one layer; follows from the model."""
     prefix_cache: str = "hash"
     """With prefix caching: vLLM's hashed blocks, or a ``radix`` tree of tokens as SGLang's."""
     scheduler: str = "vllm"
@@ -123,6 +128,9 @@ class Deployment:
             raise ValueError(
                 f"mixed_batches(=False) needs scheduler sarathi, not {self.scheduler}."
             )
+        if self.page_bytes not in PAGE_SIZES.values():
+            pages = ", ".join(map(str, PAGE_SIZES.values()))
+            raise ValueError(f"page_bytes(={self.page_bytes}) must be one of {pages}.")
         if self.async_scheduling and self.scheduler != "vllm":
             raise ValueError(f"async_scheduling(=True) needs scheduler vllm, not {self.scheduler}.")
         self._check_moves()
@@ -142,6 +150,8 @@ class Deployment:
                     f"swap_space(=0) must be > 0 with preemption_mode {self.preemption_mode}."
                 )
             wanted.append(f"preemption_mode(={self.preemption_mode})")
+            if self.allocator == "virtual":
+                raise ValueError(f"{wanted[-1]} needs allocator paged, not virtual.")
         if self.pinned_prefix_tokens:
             wanted.append(f"pinned_prefix_tokens(={self.pinned_prefix_tokens})")
             if self.allocator != "paged":
@@ -195,16 +205,22 @@ class Deployment:
         """What tells this deployment's memory management from another's."""
         if self.allocator == "contiguous":
             return f"{self.allocator}-{self.reservation} ({self.placement})"
+        if self.allocator == "virtual":
+            return f"{self.allocator}-{page_name(self.page_bytes)}"
         by_token = self.enable_prefix_caching and self.prefix_cache == "radix"
         return f"{self.allocator} (radix)" if by_token else self.allocator
 
     def to_json(self) -> dict[str, object]:
         """All flags, by name; the newer ones where they say something, so that digests stay."""
         values = asdict(self)
+        if self.allocator != "virtual":
+            del values["kv_row_bytes"]  # it follows from the model
         return {k: v for k, v in values.items() if k not in _SILENT or v != _SILENT[k]}
 
 
 _SILENT = {
+    "mixed_batches": True,
+    "page_bytes": DEFAULT_PAGE_BYTES,
     "parallel_sampling": "fork",
     "preemption_mode": "recompute",
     "swap_space": 4.0,

@@ -15,6 +15,7 @@ from .allocators import (
     PagedAllocator,
     RadixAllocator,
     SharingAllocator,
+    VirtualAllocator,
 )
 from .batch import RunningBatch
 from .deployment import Deployment
@@ -35,6 +36,14 @@ def make_allocator(
     """
     if deployment.allocator == "paged":
         return _paged(deployment, num_gpu_blocks, sharing or deployment.pinned_prefix_tokens > 0)
+    if deployment.allocator == "virtual":
+        return VirtualAllocator(
+            pool_slots=_contiguous_slots(deployment, num_gpu_blocks),
+            page_bytes=deployment.page_bytes,
+            kv_row_bytes=deployment.kv_row_bytes,
+            watermark=deployment.watermark,
+            reserve_full_isl=deployment.scheduler_reserve_full_isl,
+        )
     return ContiguousAllocator(
         pool_slots=_contiguous_slots(deployment, num_gpu_blocks),
         max_model_len=deployment.max_model_len,

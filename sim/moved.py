@@ -29,7 +29,7 @@ class Moves(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What was moved in a run; bytes are those of one GPU, 0 where nobody said what a block weighs."""
+    """What was moved in a run; bytes are one GPU's, 0 where nobody said what a block weighs."""
 
     num_copied_blocks: int = 0
     """Copied because they had several holders when one of them wrote."""

@@ -4,7 +4,8 @@ A request's life is cut into *spells*: one begins when it is queued and one at e
 
     spell     waits from ``begin``, is admitted at ``admitted``, gets a token at ``decoding``, and
               lasts until ``end``: the next preemption, or when it leaves
-    queued    begin .. admitted of the first spell        preempted    the same of a later one
+    queued    begin .. admitted of the first spell        preempted    the same of a later one,
+                                                          swapped      with its KV in host memory
     prefill   admitted .. decoding                        decode       decoding .. end
 
 After a preemption *prefill* computes again what was lost. A time that comes after the end of its
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 QUEUED, PREFILL, DECODE, PREEMPTED, SWAPPED = "queued", "prefill", "decode", "preempted", "swapped"
 PHASES = (QUEUED, PREFILL, DECODE, PREEMPTED, SWAPPED)
-"""All that a phase may be; nothing is swapped yet."""
+"""All that a phase may be."""
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -33,20 +34,22 @@ def phase_columns(requests: Columns, pauses: Columns) -> Columns:
     Args:
         requests: ``index``, ``arrival_s``, ``scheduled_s``, ``first_token_s``, ``finish_s``, a row
             per request that was not rejected; NaN where it did not happen.
-        pauses: ``index``, ``preempted_s``, ``admitted_s``, ``resumed_s``, a row per preemption.
+        pauses: ``index``, ``preempted_s``, ``admitted_s``, ``resumed_s``, ``swapped``, a row per
+            preemption.
 
     Returns:
         ``index``, ``phase``, ``start_s`` and ``end_s`` (NaN where the phase has not ended). A phase
-        that took no time is left out, except for ``preempted``.
+        that took no time is left out, except for ``preempted`` and ``swapped``.
     """
     spells = _spells(requests, pauses)
-    index, begin, admitted, decoding, end = spells.values()
-    waits = np.where(np.diff(index, prepend=-1) == 0, PREEMPTED, QUEUED)
+    index, begin, admitted, decoding, end, swapped = spells.values()
+    paused = np.where(swapped, SWAPPED, PREEMPTED)
+    waits = np.where(np.diff(index, prepend=-1) == 0, paused, QUEUED)
     admitted, decoding = _within(admitted, end), _within(decoding, end)
     starts = np.column_stack([begin, admitted, decoding])
     ends = np.column_stack([np.fmin(admitted, end), np.fmin(decoding, end), end])
     names = np.column_stack([waits, np.full(len(index), PREFILL), np.full(len(index), DECODE)])
-    happened = ~np.isnan(starts) & ((starts != ends) | (names == PREEMPTED))
+    happened = ~np.isnan(starts) & ((starts != ends) | np.isin(names, (PREEMPTED, SWAPPED)))
     return {
         "index": np.repeat(index, 3)[happened.ravel()],
         "phase": names[happened],
@@ -56,7 +59,7 @@ def phase_columns(requests: Columns, pauses: Columns) -> Columns:
 
 
 def _spells(requests: Columns, pauses: Columns) -> dict[str, NDArray[Any]]:
-    """Index, begin, admission, token and end of every spell, in order of request and time."""
+    """Index, times and whether it is swapped out, of every spell, in order of request and time."""
     came = ~np.isnan(requests["arrival_s"])
     index = np.concatenate([requests["index"][came], pauses["index"]])
     order = np.argsort(index, kind="stable")
@@ -70,7 +73,15 @@ def _spells(requests: Columns, pauses: Columns) -> dict[str, NDArray[Any]]:
     first = np.unique(index, return_index=True)[1]
     end = np.repeat(leaves[order][first], np.diff(np.append(first, len(index))))
     end[:-1] = np.where(index[1:] == index[:-1], begin[1:], end[:-1])
-    return {"index": index, "begin": begin, "admitted": admitted, "decoding": decoding, "end": end}
+    none = np.zeros(int(came.sum()), dtype=np.bool_)
+    return {
+        "index": index,
+        "begin": begin,
+        "admitted": admitted,
+        "decoding": decoding,
+        "end": end,
+        "swapped": np.concatenate([none, pauses["swapped"]])[order],
+    }
 
 
 def _within(times: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64]:

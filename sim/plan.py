@@ -185,6 +185,7 @@ def make_plan(
     taken: Taken,
     concurrency: int | None = None,
     baselines: Sequence[tuple[str, str]] = BASELINES,
+    page_sizes: Sequence[int] = (),
     report: Report | None = None,
 ) -> Plan:
     """Simulate the paged server and the contiguous baselines on a trace.
@@ -194,6 +195,7 @@ def make_plan(
         taken: the trace, with arrival times unless ``concurrency`` is given.
         concurrency: clients of a closed loop.
         baselines: (reservation, placement) of the contiguous allocators.
+        page_sizes: bytes per page of the virtual-contiguous allocators to compare with, too.
         report: told about progress.
 
     Raises:
@@ -203,6 +205,7 @@ def make_plan(
     for reservation, placement in baselines:
         flags = {"reservation": reservation, "placement": placement}
         servers.append(server.with_flags(allocator="contiguous", **flags))
+    servers += [server.with_flags(allocator="virtual", page_bytes=size) for size in page_sizes]
     trace = taken.trace
     left_out = ignored(trace, server.deployment, concurrency=concurrency)
     _check_servable(servers[0], trace)
@@ -216,7 +219,7 @@ def make_plan(
         arrivals=taken.arrivals,
         chosen=chosen,
         baselines=tuple(others),
-        assumptions=_assumptions(server),
+        assumptions=(*_assumptions(server), *_of_pages(servers)),
         notes=(*server.notes, *trace.notes, *left_out, *_caveats(chosen, *others)),
         sensitivity=_sensitivity(chosen, trace, concurrency, report),
         block_sizes=_block_sizes(chosen, trace),
@@ -364,6 +367,16 @@ def _candidate_json(candidate: Candidate) -> dict[str, object]:
         "backlog": backlog(candidate.backlog),
         "memory_backlog": backlog(candidate.memory_backlog),
     }
+
+
+def _of_pages(servers: Sequence[Server]) -> tuple[str, ...]:
+    return tuple(
+        f"{flags.title} maps {flags.page_bytes >> 10} KiB for the keys and the values of each "
+        f"layer at once, {flags.page_bytes // flags.kv_row_bytes} tokens; mapping is taken to be "
+        "hidden behind the steps."
+        for flags in (server.deployment for server in servers)
+        if flags.allocator == "virtual"
+    )
 
 
 def _assumptions(server: Server) -> tuple[str, ...]:

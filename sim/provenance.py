@@ -6,6 +6,7 @@ import hashlib
 import json
 
 from .. import __version__
+from ..calibration.moves import BlockMoves
 from ..traces import Trace
 from .ignored import ignored
 from .server import Server
@@ -26,9 +27,7 @@ def sources(server: Server, *, moved: bool = False) -> dict[str, object]:
     ``moved`` tells whether blocks were copied or swapped, and so whether their cost matters.
     """
     band = server.cost.band
-    moves = {"moves": server.moves.describe()} if moved else {}
     return {
-        **moves,
         "version": __version__,
         "timing": server.cost.source,
         "timing_from": server.cost.origin,
@@ -37,7 +36,14 @@ def sources(server: Server, *, moved: bool = False) -> dict[str, object]:
         "gpu": server.gpu.name,
         "num_gpu_blocks": server.num_gpu_blocks,
         "memory": {line.name: line.source for line in server.budget.lines},
+        **(_moves(server.moves) if moved else {}),
     }
+
+
+def _moves(moves: BlockMoves) -> dict[str, object]:
+    bands = {"bytes": moves.band, "transfers": moves.segment_band}
+    said = {name: f"{b.low:g}-{b.high:g} ({b.source})" for name, b in bands.items()}
+    return {"moves": moves.origin, "moves_band": said}
 
 
 def settings(server: Server, trace: Trace, *, concurrency: int | None) -> dict[str, object]:

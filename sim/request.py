@@ -132,7 +132,8 @@ class Request:
         """Time of the last token before a pause (preempted or left out); -1 = no pause."""
         self.num_preemptions = 0
         self.pauses_ns: list[float] = []
-        """Of each preemption three times: preempted, admitted again, decoding again."""
+        """Of each preemption whether its KV was swapped out, and three times: preempted, admitted
+        again, decoding again."""
         self.lost_tokens = 0
         """Computed tokens at the last preemption."""
         self.wasted_tokens = 0

@@ -50,7 +50,8 @@ class Result:
     it began.
 
     ``pauses`` has a row per preemption, in order of ``index``: ``preempted_s``, ``admitted_s``
-    (again) and ``resumed_s``, when the first token after it arrives (NaN where it did not happen).
+    (again) and ``resumed_s``, when the first token after it arrives (NaN where it did not happen);
+    ``swapped``: its KV was in host memory meanwhile.
     """
 
     requests: Columns
@@ -199,11 +200,13 @@ def _categories(
 def _pause_columns(requests: Sequence[Request]) -> Columns:
     paused = [request for request in requests if request.pauses_ns]
     times_ns = np.array([time for r in paused for time in r.pauses_ns], dtype=np.float64)
-    preempted, admitted, resumed = (times_ns / NS_PER_S).reshape(-1, 3).T
-    index = np.repeat([r.index for r in paused], [len(r.pauses_ns) // 3 for r in paused])
+    swapped, *times = times_ns.reshape(-1, 4).T
+    preempted, admitted, resumed = (column / NS_PER_S for column in times)
+    index = np.repeat([r.index for r in paused], [len(r.pauses_ns) // 4 for r in paused])
     return {
         "index": index.astype(np.int64),
         "preempted_s": preempted,
         "admitted_s": admitted,
         "resumed_s": resumed,
+        "swapped": swapped > 0,
     }

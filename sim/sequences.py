@@ -72,6 +72,10 @@ def check_widths(trace: object, deployment: Deployment) -> None:
         name = "beam_width" if max(found[1]) == max(found[0]) else "n"
         raise ValueError(f"{name}(={max(found[0])}) must be <= max_num_batched_tokens(={budget}).")
     name = "beam_width" if max(found[1]) else "n"
+    if deployment.allocator == "virtual":
+        raise ValueError(
+            f"{name}(={max(found[0])}) needs allocator paged or contiguous, not virtual."
+        )
     for flag in ("enable_prefix_caching", "async_scheduling"):
         if getattr(deployment, flag):
             raise ValueError(
@@ -175,6 +179,6 @@ class Family:
         row.cancelled = any(one.cancelled for one in several)
         for name in ("num_preemptions", "waited_ns", "wasted_tokens"):
             setattr(row, name, sum(getattr(one, name) for one in several))
-        pauses = (zip(*[iter(one.pauses_ns)] * 3, strict=True) for one in several)
-        in_order = sorted(chain.from_iterable(pauses), key=itemgetter(0))
+        pauses = (zip(*[iter(one.pauses_ns)] * 4, strict=True) for one in several)
+        in_order = sorted(chain.from_iterable(pauses), key=itemgetter(1))
         row.pauses_ns = list(chain.from_iterable(in_order))

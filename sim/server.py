@@ -17,6 +17,7 @@ from ..calibration.moves import BlockMoves, block_moves, profile_for
 from ..calibration.step_cost import StepCost
 from .allocators.placement import next_power_of_two
 from .deployment import Deployment
+from .pages import kv_row_bytes
 from .sequences import check_widths, sharing_of
 from .servable import Arrivals
 
@@ -72,7 +73,8 @@ class Server:
     def with_flags(self, **flags: object) -> Server:
         """The same memory and clock with other allocator, scheduler or limits."""
         changed = {**_without_caching(self.deployment, flags), **flags}
-        return replace(self, deployment=replace(self.deployment, **changed))  # type: ignore[arg-type]
+        deployment = replace(self.deployment, **changed)  # type: ignore[arg-type]
+        return replace(self, deployment=_with_rows(deployment, self.model))
 
 
 def default_max_model_len(trace: Arrivals, model: ModelSpec, block_size: int) -> tuple[int, str]:
@@ -135,6 +137,7 @@ def resolve(
         wanted, origin = default_max_model_len(trace, model, block_size)
     version = load_engine(engine)
     deployment = _deployment(given, gpu, wanted, version, sharing_of(trace))
+    deployment = _with_rows(deployment, model)
     check_widths(trace, deployment)
 
     def budget_for(length: int | None) -> MemoryBudget:
@@ -182,6 +185,7 @@ def resolve(
     notes = (
         *_notes(model, deployment),
         *_pipeline_notes(deployment),
+        *_page_notes(deployment),
         *budget.notes,
         *_cost_notes(cost, deployment, budget),
     )
@@ -291,6 +295,15 @@ def _groups_that_differ(budget: MemoryBudget) -> tuple[KVGroup, ...]:
     return groups if any(group.window_tokens is not None for group in groups) else ()
 
 
+def _with_rows(deployment: Deployment, model: ModelSpec) -> Deployment:
+    """With what a token takes in one tensor of one layer, where pages are cut by it."""
+    if deployment.allocator != "virtual":
+        return deployment
+    flags = deployment
+    row = kv_row_bytes(model, flags.kv_cache_dtype, flags.tensor_parallel_size)
+    return replace(deployment, kv_row_bytes=row)
+
+
 def _without_caching(deployment: Deployment, flags: Mapping[str, object]) -> dict[str, object]:
     """What another allocator or scheduler does not have is switched off."""
     scheduler = flags.get("scheduler", deployment.scheduler)
@@ -333,13 +346,23 @@ def _pipeline_notes(flags: Deployment) -> tuple[str, ...]:
     )
 
 
+def _page_notes(flags: Deployment) -> tuple[str, ...]:
+    if flags.allocator != "virtual":
+        return ()
+    return (
+        f"Virtual-contiguous: pages of {flags.page_bytes >> 10} KiB for the keys and the values "
+        f"of each layer, {flags.page_bytes // flags.kv_row_bytes} tokens each; mapping them is "
+        "taken to be hidden behind the steps, which last as long as with paged blocks.",
+    )
+
+
 def _notes(model: ModelSpec, deployment: Deployment) -> tuple[str, ...]:
     windowed = sorted({layers.kind for layers in model.layers} - {"full", "mla"})
     if not windowed:
         return ()
     kinds = f"{model.name} has {' and '.join(windowed)} layers"
     if deployment.allocator != "paged":
-        return (f"{kinds}; contiguous allocation keeps every token in every layer.",)
+        return (f"{kinds}; {deployment.allocator} allocation keeps every token in every layer.",)
     if deployment.kv_groups:
         return (f"{kinds}; blocks behind the window are given back (hybrid KV-cache manager).",)
     return (

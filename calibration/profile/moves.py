@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from ..engine_defaults import BLOCK_SIZE
 from ..models import load_model
-from ..moves import Way
 from ..step_cost import NS_PER_S
+from ..ways import Way
 from .values import LineFit, Profile
 
 LINK = "pcie {} pinned"

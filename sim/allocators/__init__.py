@@ -10,8 +10,9 @@ from .layout import KINDS, Layout, TokensOf, areas
 from .paged import PagedAllocator
 from .radix import RadixAllocator
 from .sharing import SharingAllocator
+from .virtual import VirtualAllocator
 
-ALLOCATORS = ("contiguous", "paged")
+ALLOCATORS = ("contiguous", "paged", "virtual")
 
 __all__ = [
     "ALLOCATORS",
@@ -29,5 +30,6 @@ __all__ = [
     "SharingAllocator",
     "TokensOf",
     "Usage",
+    "VirtualAllocator",
     "areas",
 ]

@@ -52,7 +52,7 @@ KEYS: dict[str, type] = {
     **_WORK,
     **_HARDWARE,
     **_SERVER,
-    **_kinds(Deployment, without=("kv_groups", "max_model_len")),
+    **_kinds(Deployment, without=("kv_groups", "kv_row_bytes", "max_model_len")),
 }
 """Every option that a case may set, and the kind of its value."""
 

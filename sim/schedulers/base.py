@@ -339,7 +339,7 @@ class Scheduler(ABC):
             head.lost_tokens = head.computed
             head.computed = 0
         row.num_preemptions += 1
-        row.pauses_ns += (now_ns, NEVER, NEVER)
+        row.pauses_ns += (float(head.swapped_tokens > 0), now_ns, NEVER, NEVER)
         row.queued_ns = now_ns
         self.waiting.put_back(head)
 

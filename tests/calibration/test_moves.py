@@ -11,17 +11,13 @@ from hypothesis import strategies as st
 
 from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.models import load_model
-from kvsim.calibration.moves import (
-    BlockMoves,
-    Way,
-    block_moves,
-    fragments_per_block,
-    profile_for,
-)
+from kvsim.calibration.moves import BlockMoves, block_moves, fragments_per_block, profile_for
 from kvsim.calibration.profile import find
 from kvsim.calibration.profile.store import write_profile
 from kvsim.calibration.profile.values import LineFit, Profile
 from kvsim.calibration.step_cost import NS_PER_S
+from kvsim.calibration.ways import Way, datasheet_ways
+from kvsim.sim.provenance import digests, sources
 from kvsim.sim.server import resolve
 from kvsim.traces import synthesize, workload_preset
 from support.profiles import make_profile
@@ -127,6 +123,7 @@ def test_a_profile_gives_its_lines() -> None:
     assert seconds(made.swap_ns(10, inward=True)) == pytest.approx(11e-6 + 640e-6 + size / 4e10)
     assert seconds(made.copy_ns(10)) == pytest.approx(4e-6 + 640e-8 + 2 * size / 3e12)
     assert seconds(made.load_ns(size)) == pytest.approx(9e-6 + size / 5.5e10)
+    assert made.origin == "measured (profile h200.2026-11-22.a1b2)"
     gathered = moves(make_profile(lines=LINES), gpu=H200, method="gathered")
     kernel = 10 * 32 * 1e-8
     assert seconds(gathered.swap_ns(10)) == pytest.approx(20e-6 + kernel + size / 5e10)
@@ -179,6 +176,21 @@ def test_a_server_knows_what_its_blocks_cost() -> None:
         server = resolve(model=OPT, gpu=A100, trace=trace, flags=flags, max_model_len=2048)
         assert server.moves.block_bytes == 32 * OPT.kv_bytes_per_token("auto", size)
         assert server.moves.segments_per_block == 80
+
+
+def test_a_run_that_moved_blocks_names_the_source() -> None:
+    trace = synthesize(workload=workload_preset("sharegpt"), num_requests=5, seed=0)
+    server = resolve(model=OPT, gpu=A100, trace=trace, step_cost_spec="datasheet")
+    still, moved = sources(server), sources(server, moved=True)
+    assert moved.keys() - still.keys() == {"moves", "moves_band"}
+    assert moved["moves"] == "datasheet (step times are datasheet)"
+    plain, more = (digests(server, trace_digest="t", moved=m) for m in (False, True))
+    assert more.keys() - plain.keys() == {"moves"}
+    slower = replace(server, gpu=replace(A100, pcie_bytes_per_s=1e9))
+    link = datasheet_ways(slower.gpu, "per_layer")["swapping_out"]
+    other = replace(slower, moves=replace(server.moves, swapping_out=link))
+    assert digests(other, trace_digest="t") == plain, "nothing moved, nothing changed"
+    assert digests(other, trace_digest="t", moved=True)["moves"] != more["moves"]
 
 
 def test_windows_have_blocks_of_fewer_layers() -> None:

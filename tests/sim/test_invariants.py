@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from kvsim.sim.deployment import Deployment
 from kvsim.sim.result import CANCELLED, FINISHED, REJECTED, Result
+from kvsim.sim.schedulers.policies import POLICIES
 from kvsim.sim.simulation import simulate
 from kvsim.sim.summary import CATEGORIES, summarise
 from support.workloads import (
@@ -58,9 +60,23 @@ def test_macro_steps_equal_single_steps_at_length(
     _check_law(allocator, scheduler, data)
 
 
-def _check_law(allocator: tuple[str, str, str], scheduler: str, data: st.DataObject) -> None:
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("asynchronous", [False, True])
+@settings(LAW, max_examples=30)
+@given(data=st.data())
+def test_macro_steps_equal_single_steps_under_every_policy(
+    policy: str, asynchronous: bool, data: st.DataObject
+) -> None:
+    flags = {"scheduling_policy": policy, "async_scheduling": asynchronous}
+    _check_law(("paged", "max", "buddy"), "vllm", data, **flags)
+
+
+def _check_law(
+    allocator: tuple[str, str, str], scheduler: str, data: st.DataObject, **flags: Any
+) -> None:
     trace = data.draw(traces())
     deployment, blocks = data.draw(deployments(allocator=allocator, scheduler=scheduler))
+    deployment = replace(deployment, **flags)
     cost = COSTS[data.draw(st.sampled_from(sorted(COSTS)))]
     concurrency = data.draw(st.sampled_from([None, None, 1, 4]))
     runs = [
@@ -220,6 +236,26 @@ def test_whole_prompts_wait_for_the_budget_once_their_beginning_is_gone(
     macro, exact = _assert_law(trace, deployment, slots + 1)
     blocked = [r.segments["blocked"] @ r.segments["duration_s"] for r in (macro, exact)]
     assert blocked[0] == pytest.approx(blocked[1])
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_head_changes_while_others_decode(asynchronous: bool) -> None:
+    """A long prompt of one tenant waits for memory until the other's short one is the next."""
+    trace = replace(
+        _alike([20, 20, 200, 8], [60, 60, 5, 5], {}),
+        tenant=np.array([0, 1, 0, 1]),
+        arrival_s=np.array([0.0, 0.0, 0.1, 0.1]),
+        priority=None,
+    )
+    trace = replace(trace, output_tokens=np.array([60, 30, 5, 5]))
+    deployment = Deployment(
+        max_model_len=256,
+        block_size=1,
+        scheduling_policy="fair",
+        scheduler="vllm",
+        async_scheduling=asynchronous,
+    )
+    _assert_law(trace, deployment, 240)
 
 
 def _assert_law(trace: Columns, deployment: Deployment, blocks: int) -> tuple[Result, Result]:
