@@ -18,7 +18,8 @@ FORGETTING is fitted to one figure, the blocks that beam search of width 2 saves
 
 Why 1/t: with a rate that is the same in all steps beams of any length meet within a fixed number of
 tokens; models of that kind predict 72 to 77 % for ShareGPT at width 6. With 1/t the way back to a
-common ancestor grows with the text. ``tests/benchmarks/beam_fit.py`` fits again and prints these and other models.
+common ancestor grows with the text. ``tests/benchmarks/beam_fit.py`` fits again and prints these
+and other models.
 """
 
 from __future__ import annotations

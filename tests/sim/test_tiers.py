@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sim.test_invariants import _assert_causal, _assert_equal
-from sim.test_prefix_caching import trace_of
 
 from kvsim.calibration.step_cost import Batch
 from kvsim.sim.allocators import TierSpec
@@ -27,6 +25,8 @@ from kvsim.sim.serve_command import serve_command
 from kvsim.sim.simulation import simulate
 from kvsim.sim.summary import summarise
 from kvsim.traces import Trace
+from support.chains import trace_of
+from support.laws import assert_causal, assert_equal
 from support.workloads import COSTS, deployments, traces
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -100,8 +100,8 @@ def _check_law(data: st.DataObject) -> None:
         )
         for exact_steps in (False, True)
     )
-    _assert_equal(macro, exact)
-    _assert_causal(macro)
+    assert_equal(macro, exact)
+    assert_causal(macro)
 
 
 @LAW
