@@ -44,6 +44,12 @@ def widths(trace: object) -> tuple[list[int], list[int]] | None:
     return None if (width == 1).all() else (width.tolist(), searched.tolist())
 
 
+def mean_width(trace: object) -> float:
+    """Sequences of a request, on average."""
+    found = widths(trace)
+    return 1.0 if found is None else sum(found[0]) / len(found[0])
+
+
 def check_widths(trace: object, deployment: Deployment) -> None:
     """Refuse what the engine cannot run.
 

@@ -34,7 +34,11 @@ from kvsim.sim.simulation import simulate
 from support.workloads import ALLOCATORS, COSTS, SCHEDULERS, Columns, deployments, traces
 
 CONTIGUOUS = st.sampled_from([one for one in ALLOCATORS if one[0] == "contiguous"])
-KINDS_OF = {"paged": st.just(ALLOCATORS[0]), "contiguous": CONTIGUOUS}
+KINDS_OF = {
+    "paged": st.just(ALLOCATORS[0]),
+    "contiguous": CONTIGUOUS,
+    "virtual": st.just(("virtual", "max", "buddy")),
+}
 MATRIX = [(kind, scheduler) for kind in KINDS_OF for scheduler in SCHEDULERS]
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 LAW = settings(max_examples=10, deadline=None, suppress_health_check=SLOW)

@@ -88,7 +88,9 @@ ALLOCATORS = [
         for reservation in ("max", "pow2", "oracle")
         for placement in ("buddy", "first_fit", "best_fit")
     ],
+    ("virtual", "max", "buddy"),
 ]
+PAGE_BYTES = 64 << 10
 SCHEDULERS = ["vllm", "vllm_v0", "sarathi", "orca", "static"]
 
 
@@ -203,16 +205,32 @@ def workloads(
         swap_overlap=draw(st.booleans()),
         beam_seed=draw(st.integers(0, 3)),
     )
-    slots = draw(st.sampled_from([50, 90, 150, 400])) * max(1, len(deployment.kv_groups))
+    trace = _with_sequences(draw, trace, sharing, widest)
+    if trace.arrival_s is not None:
+        trace = replace(trace, arrival_s=trace.arrival_s * draw(st.sampled_from([0.0, 0.1, 1.0])))
     return Workload(
-        trace=_with_sequences(draw, trace, sharing, widest),
+        trace=trace,
         deployment=deployment,
-        num_gpu_blocks=(slots + pinned) // deployment.block_size + 3,
+        num_gpu_blocks=_short_pool(draw, trace, deployment),
         num_host_blocks=draw(st.sampled_from([1, 9, 40, 1000])),
         concurrency=draw(st.sampled_from([None, None, 1, 4])),
         cost=COSTS[draw(st.sampled_from(["affine", "bending", "silicon"]))],
         moves=FakeMoves(per_swapped_block_ns=draw(st.sampled_from([0, 20_000, 2_000_000]))),
     )
+
+
+def _short_pool(draw: st.DrawFn, trace: Columns, deployment: Deployment) -> int:
+    """Blocks for about one request, or for a few."""
+    size, width = deployment.block_size, np.ones(len(trace.prompt_tokens), dtype=np.int64)
+    for column in (trace.num_samples, trace.beam_width):
+        width = width if column is None else np.maximum(width, column)
+    if deployment.allocator == "contiguous":
+        most = deployment.max_model_len * int(width.max()) // size + 1
+    else:
+        blocks = -(-(trace.prompt_tokens + trace.output_tokens) // size)
+        most = int((width * blocks).max()) * max(1, len(deployment.kv_groups))
+    share = draw(st.sampled_from([0.6, 1.0, 1.0, 1.3, 2.0, 5.0]))
+    return int(share * most) - (-deployment.pinned_prefix_tokens // size) + 2
 
 
 def _with_sequences(draw: st.DrawFn, trace: Columns, sharing: str, widest: int) -> Columns:
@@ -275,6 +293,9 @@ def deployments(
         watermark=draw(st.sampled_from([0.0, 0.0, 0.1])),
         scheduler_reserve_full_isl=draw(st.booleans()),
     )
+    if kind == "virtual":  # pages of 1 to 16 tokens, some with a rest that holds none
+        row = PAGE_BYTES // block_size - draw(st.sampled_from([0, 0, 300]))
+        deployment = replace(deployment, page_bytes=PAGE_BYTES, kv_row_bytes=row)
     if scheduler == "vllm":
         deployment = replace(
             deployment,
