@@ -40,6 +40,7 @@ from kvsim.sim.reproduce.setup import (
     poisson_trace,
     server_of,
 )
+from support.reproduced import line
 
 TRACES = Path(__file__).resolve().parents[3] / "shared" / "traces"
 SETTING = Setting(traces=TRACES if TRACES.is_dir() else None)
@@ -233,3 +234,19 @@ def test_a_row_gives_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_charts_are_plain_values() -> None:
     chart = Chart(title="t", y_title="y", series=(Series(name="ours", y=(1.0,)),), labels=("a",))
     assert chart.series[0].x == ()
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_the_page_in_docs_has_this_line(name: str) -> None:
+    """Of rows that are the same in the full set; the others are there, too."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "reproduce.md").read_text("utf-8")
+    lines = [one for one in page.splitlines() if one.startswith(f"| `{name}` |")]
+    assert len(lines) == 1
+    if not claim_of(name).skipped:
+        assert lines == [line(claim_of(name))], "run tests/benchmarks/readme.py --reproduce"
+
+
+def test_the_page_in_docs_has_every_row() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "reproduce.md").read_text("utf-8")
+    named = [one.split("`")[1] for one in page.splitlines() if one.startswith("| `")]
+    assert named == list(ROWS)
