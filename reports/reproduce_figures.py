@@ -65,7 +65,9 @@ def caption(charts: Sequence[Chart]) -> str:
     elif any(series.paper for series in every):
         parts.append("Ours filled, the paper's figures hollow.")
     if any(chart.level is not None for chart in charts):
-        parts.append("Across: the level up to which a rate counts as sustained, in the legend.")
+        parts.append(
+            "Dashed across: the level up to which a rate counts as sustained; the legend has the rates."
+        )
     return " ".join(parts) or "Ours; the paper prints no values to stand beside them."
 
 

@@ -3,7 +3,7 @@
 Qin et al., FAST 2025 (conversation and tool&agent traces) and arXiv 2407.00079 (its Table 1). Hits
 are counted as in ``traces.prefix_stats``: the longest run of leading blocks. The papers do not say
 how they count, so that their printed shares are met to some points only, while a replay of the same
-files by others is met to the fourth digit.
+files by others is met to a tenth of one.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def conversation(setting: Setting) -> Claim:
         paper=PAPER,
         source=source,
         says=says,
-        how="The released file through one LRU cache of 512-token blocks, no timing. To four "
-        "digits: an independent replay of the same file; the paper's own shares to 5 points.",
+        how="The released file through one LRU cache of 512-token blocks, no timing. To a "
+        "tenth of a point: a replay of the same file by others; the paper's own shares to 5 points.",
         checks=(
             near("requests", 12_031, len(trace)),
             near("mean input, tokens", 12_035, float(trace.prompt_tokens.mean()), abs=0.5),
