@@ -66,7 +66,7 @@ def caption(charts: Sequence[Chart]) -> str:
         parts.append("Ours filled, the paper's figures hollow.")
     if any(chart.level is not None for chart in charts):
         parts.append(
-            "Dashed across: the level up to which a rate counts as sustained; the legend has the rates."
+            "Dashed: the level up to which a rate counts as sustained; the legend has the rates."
         )
     return " ".join(parts) or "Ours; the paper prints no values to stand beside them."
 

@@ -56,8 +56,8 @@ def conversation(setting: Setting) -> Claim:
         paper=PAPER,
         source=source,
         says=says,
-        how="The released file through one LRU cache of 512-token blocks, no timing. To a "
-        "tenth of a point: a replay of the same file by others; the paper's own shares to 5 points.",
+        how="The released file through one LRU cache of 512-token blocks, no timing. A replay "
+        "of the same file by others to a tenth of a point, the paper's own shares to 5 points.",
         checks=(
             near("requests", 12_031, len(trace)),
             near("mean input, tokens", 12_035, float(trace.prompt_tokens.mean()), abs=0.5),
