@@ -25,6 +25,8 @@ QUEUED, PREFILL, DECODE, PREEMPTED, SWAPPED = "queued", "prefill", "decode", "pr
 LOADING = "loading"
 PHASES = (QUEUED, LOADING, PREFILL, DECODE, PREEMPTED, SWAPPED)
 """All that a phase may be; nothing is swapped yet."""
+SEATED = (LOADING, PREFILL, DECODE)
+"""Those of a running request."""
 
 Columns = Mapping[str, NDArray[Any]]
 
