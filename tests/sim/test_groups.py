@@ -388,6 +388,7 @@ def test_a_preempted_sample_does_not_change_when_the_others_were_queued() -> Non
         "preempted_s": pytest.approx([0.01]),
         "admitted_s": pytest.approx([0.05]),
         "resumed_s": pytest.approx([0.06]),
+        "swapped": [False],
     }
 
 
