@@ -27,7 +27,7 @@ from kvsim.sim.request import Request
 from support.contents import ShadowedAllocator, ShadowedSwap
 
 FEW = settings(
-    max_examples=60,
+    max_examples=100,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -40,9 +40,9 @@ class Forks(RuleBasedStateMachine):
 
     @initialize(
         block_size=st.sampled_from([1, 2, 4]),
-        blocks=st.integers(12, 30),
+        blocks=st.sampled_from([12, 20, 40]),
         pinned=st.sampled_from([0, 0, 3, 4]),
-        host_blocks=st.sampled_from([0, 4, 100]),
+        host_blocks=st.sampled_from([4, 100]),
     )
     def start(self, block_size: int, blocks: int, pinned: int, host_blocks: int) -> None:
         pins = -(-pinned // block_size)
@@ -54,9 +54,10 @@ class Forks(RuleBasedStateMachine):
         self.waiting: list[Request] = []
         self.num_arrived = 0
 
+    @precondition(lambda self: len(self.waiting) < 3)
     @rule(
         prompt=st.integers(1, 9),
-        lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+        lengths=st.lists(st.integers(1, 16), min_size=1, max_size=4),
         search=st.booleans(),
     )
     def arrive(self, prompt: int, lengths: list[int], search: bool) -> None:
@@ -80,7 +81,9 @@ class Forks(RuleBasedStateMachine):
         head = self.waiting[data.draw(st.integers(0, len(self.waiting) - 1))]
         group = head.group
         found = head.swapped_tokens or self.pool.cached_tokens(head)
-        chunk = data.draw(st.integers(1, head.known - found))
+        chunk = head.known - found
+        if data.draw(st.booleans()):
+            chunk = data.draw(st.integers(1, chunk))
         if not self.pool.can_admit(head, found + chunk, others_run=False):
             return
         self.waiting.remove(head)
@@ -113,7 +116,9 @@ class Forks(RuleBasedStateMachine):
         """The next chunk of somebody's prompt."""
         prefills = list(self.batch.prefills)
         one = prefills[data.draw(st.integers(0, len(prefills) - 1))]
-        chunk = data.draw(st.integers(1, one.known - one.computed))
+        chunk = one.known - one.computed
+        if data.draw(st.booleans()):
+            chunk = data.draw(st.integers(1, chunk))
         if self.pool.extend(one, one.computed + chunk):
             self._compute(one, chunk)
 
@@ -150,8 +155,16 @@ class Forks(RuleBasedStateMachine):
         self.pool.check()
 
     @precondition(lambda self: self.batch.num_decodes)
-    @rule(data=st.data(), steps=st.integers(1, 6))
-    def decode(self, data: st.DataObject, steps: int) -> None:
+    @rule(data=st.data(), rounds=st.integers(1, 5))
+    def decode(self, data: st.DataObject, rounds: int) -> None:
+        for _ in range(rounds):
+            if self.batch.num_decodes:
+                self._decode(data, data.draw(st.integers(1, 6)))
+            for group in list(self.batch.beams):
+                if data.draw(st.booleans()):
+                    self._reorder(group, data)
+
+    def _decode(self, data: st.DataObject, steps: int) -> None:
         """Everybody a token, or several; in bulk or one after another, preempting who is last."""
         pool, batch = self.pool, self.batch
         several = not batch.beams and not pool.will_copy
@@ -178,12 +191,8 @@ class Forks(RuleBasedStateMachine):
             self._end(one)
         self.pool.check()
 
-    @precondition(lambda self: self.batch.beams)
-    @rule(data=st.data())
-    def reorder(self, data: st.DataObject) -> None:
+    def _reorder(self, group: Group, data: st.DataObject) -> None:
         """Beams go on from any others."""
-        searches = list(self.batch.beams)
-        group = searches[data.draw(st.integers(0, len(searches) - 1))]
         beam = st.integers(0, group.width - 1)
         parents = data.draw(st.lists(beam, min_size=group.width, max_size=group.width))
         before = {block for member in group.members for block in member.blocks}
@@ -196,8 +205,10 @@ class Forks(RuleBasedStateMachine):
         assert set(self.pool.free) == free | (before - after - set(pins)), "dropped beams' return"
 
     @precondition(lambda self: self.batch.requests)
-    @rule(data=st.data(), swap=st.booleans())
-    def preempt(self, data: st.DataObject, swap: bool) -> None:
+    @rule(data=st.data(), swap=st.booleans(), really=st.sampled_from([False, False, True]))
+    def preempt(self, data: st.DataObject, swap: bool, really: bool) -> None:
+        if not really:
+            return
         running = list(self.batch.requests)
         self._preempt(running[data.draw(st.integers(0, len(running) - 1))], swap=swap)
 
@@ -230,9 +241,11 @@ class Forks(RuleBasedStateMachine):
         self.pool.check()
 
     @precondition(lambda self: self.batch.requests)
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), really=st.sampled_from([False, False, False, False, True]))
+    def cancel(self, data: st.DataObject, really: bool) -> None:
         """All sequences of a running request go."""
+        if not really:
+            return
         running = list(self.batch.requests)
         victim = running[data.draw(st.integers(0, len(running) - 1))]
         for one in list(sequences(victim)):
