@@ -26,6 +26,8 @@ QUEUED, PREFILL, DECODE, PREEMPTED, SWAPPED = "queued", "prefill", "decode", "pr
 LOADING = "loading"
 PHASES = (QUEUED, LOADING, PREFILL, DECODE, PREEMPTED, SWAPPED)
 """All that a phase may be."""
+SEATED = (LOADING, PREFILL, DECODE)
+"""Those of a running request."""
 
 Columns = Mapping[str, NDArray[Any]]
 

@@ -78,10 +78,6 @@ def check_widths(trace: object, deployment: Deployment) -> None:
         name = "beam_width" if max(found[1]) == max(found[0]) else "n"
         raise ValueError(f"{name}(={max(found[0])}) must be <= max_num_batched_tokens(={budget}).")
     name = "beam_width" if max(found[1]) else "n"
-    if deployment.allocator == "virtual":
-        raise ValueError(
-            f"{name}(={max(found[0])}) needs allocator paged or contiguous, not virtual."
-        )
     for flag in ("enable_prefix_caching", "async_scheduling"):
         if getattr(deployment, flag):
             raise ValueError(

@@ -20,6 +20,8 @@ from ..tier_sheets import TITLES, bytes_per_token, hit_tokens, tier_sheet
 from .clock import time_axis
 
 NUM_POINTS = 300
+_LEAST = 8
+"""The axis begins at this part of the GPU's pool."""
 _SIMULATED = CATEGORY_COLOURS["internal"]
 COLOURS = {"host": MEASURE, "secondary": CATEGORY_COLOURS["cached"]}
 
@@ -98,7 +100,7 @@ def _buys(axes: Axes, plan: Plan, curve: CacheCurve) -> None:
     axes.annotate(
         f"simulated {simulated:.1f} %",
         (size, simulated),
-        xytext=(-8, -5),
+        xytext=(4, -10),
         textcoords="offset points",
         ha="right",
         va="top",
@@ -106,6 +108,7 @@ def _buys(axes: Axes, plan: Plan, curve: CacheCurve) -> None:
         size=FONT_PT - 1,
     )
     axes.set_xscale("log")
+    axes.set_xlim(max(gib[0], marks["GPU"] / _LEAST), end)
     axes.tick_params(which="minor", color=QUIET)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
     axes.set_ylim(0, top)

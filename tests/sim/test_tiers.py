@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kvsim.calibration.step_cost import Batch
+from kvsim.reports.scrapes import requests_at
+from kvsim.reports.timeline import timeline_text
 from kvsim.sim.allocators import TierSpec
 from kvsim.sim.allocators.tiers import TIERS, Load, Tier, piece_at
 from kvsim.sim.content import Segment
@@ -419,3 +422,11 @@ def test_a_server_has_the_tiers_that_were_asked_for() -> None:
     assert not contiguous.deployment.tiers, "it has no cache"
     given = load_server(trace, hardware=hardware, flags={**flags, "kv_offloading_bandwidth": 20.0})
     assert given.deployment.tiers[0].bytes_per_s == 40e9
+
+
+def test_a_request_that_loads_keeps_its_seat_in_the_timeline() -> None:
+    result = _served(_prompts([1, 2, 1], [0.0, 10.0, 20.0], outputs=5))
+    running, waiting = requests_at(result, np.array([20.3]))
+    assert (running[0], waiting[0]) == (1, 0)
+    events = json.loads(timeline_text(result))["traceEvents"]
+    assert "loading" in {event["name"] for event in events}
