@@ -44,8 +44,8 @@ RATE_STEP = 1.02
 """A search for a rate ends when its bounds are this close."""
 TRACE_S, SHORT_TRACE_S = 3600.0, 900.0
 """Length of a trace, full and quick."""
-MOST_QUICK_REQUESTS = 10_000
-"""Of a trace in the quick set."""
+MOST_REQUESTS, MOST_QUICK_REQUESTS = 60_000, 10_000
+"""Of a trace, full and quick: at Alpaca's rates an hour has 200,000."""
 ORCA = {
     reservation: {
         "allocator": "contiguous",
@@ -151,7 +151,7 @@ class Setting:
     @property
     def most_requests(self) -> int:
         """At which a trace ends before its time."""
-        return NO_LIMIT if self.full else MOST_QUICK_REQUESTS
+        return MOST_REQUESTS if self.full else MOST_QUICK_REQUESTS
 
     def trace_file(self, *names: str) -> Path | None:
         """The first of these files that is there, gzipped or not."""
@@ -231,6 +231,7 @@ def constants() -> dict[str, str]:
         "Fig. 2 of the paper",
         "sustained rate": f"the rate up to which mean(E2E / output tokens) stays below "
         f"{LATENCY_LEVEL_S:g} s, to {100 * (RATE_STEP - 1):.0f} %",
-        "traces": f"Poisson, {TRACE_S / 60:.0f} min ({SHORT_TRACE_S / 60:.0f} min for OPT-175B and "
-        f"in the quick set, {MOST_QUICK_REQUESTS:,} requests at most), seed {SEED}",
+        "traces": f"Poisson, seed {SEED}; {TRACE_S / 60:.0f} min ({SHORT_TRACE_S / 60:.0f} for "
+        f"OPT-175B), {MOST_REQUESTS:,} requests at most; in the quick set "
+        f"{SHORT_TRACE_S / 60:.0f} min, {MOST_QUICK_REQUESTS:,} requests at most",
     }
