@@ -429,7 +429,6 @@ def test_a_preempted_group_computes_again_what_it_had() -> None:
     assert result.requests["generated_tokens"].tolist() == [9, 10]
 
 
-@pytest.mark.usefixtures("script")
 def test_beams_go_in_step_where_the_budget_is_short() -> None:
     """Two times three sequences of 2 + 4 tokens, four tokens in a step.
 
