@@ -26,6 +26,7 @@ OutOption = Annotated[str | None, typer.Option(help="Folder to write to; made wh
 BYTES_PER_GIB = 1 << 30
 _WORK, _SERVER, _ENGINE = "What arrives", "Server", "Engine"
 _SHARING = "Sharing and preemption"
+_TIERS = "Memory tiers"
 
 
 def _option(panel: str, text: str, *names: str, **settings: Any) -> Any:
@@ -398,6 +399,30 @@ def engine_options(
     return dict(locals())
 
 
+def tier_options(
+    kv_offloading_size: Annotated[
+        float, _option(_TIERS, "Host memory for what the prefix cache evicts, GiB; 0 = none.")
+    ] = 0.0,
+    kv_offloading_bandwidth: Annotated[
+        float | None, _option(_TIERS, "GB/s from there to one GPU (the GPU's PCIe).")
+    ] = None,
+    kv_offloading_secondary_size: Annotated[
+        float, _option(_TIERS, "NVMe or network below the host memory, GiB; 0 = none.")
+    ] = 0.0,
+    kv_offloading_secondary_bandwidth: Annotated[
+        float | None, _option(_TIERS, "GB/s from there to the server.")
+    ] = None,
+    kv_offloading_secondary_latency: Annotated[
+        float, _option(_TIERS, "Microseconds before the first byte of each load.")
+    ] = 0.0,
+    host_memory: Annotated[
+        float | None, _option(_TIERS, "GiB of the machine, where it is to be checked.")
+    ] = None,
+) -> dict[str, Any]:
+    """Memory below the GPU for the prefix cache."""
+    return dict(locals())
+
+
 def allocator_options(
     allocator: Annotated[
         str,
@@ -477,5 +502,5 @@ def sharing_options(
 
 work_options = merged(trace_options, workload_options, file_options, sequence_options)
 """All that says what arrives."""
-flag_options = merged(memory_options, engine_options, sharing_options)
+flag_options = merged(memory_options, engine_options, sharing_options, tier_options)
 """All that says how the server is set up."""

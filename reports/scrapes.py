@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..sim.phases import DECODE, PREFILL
+from ..sim.phases import SEATED
 from ..sim.result import Result
 from ..sim.summary import time_span_s
 
@@ -123,7 +123,7 @@ def count_until(at_s: Floats, times_s: Floats, amounts: Ints | None = None) -> I
 def requests_at(result: Result, at_s: Floats) -> tuple[Ints, Ints]:
     """How many requests run and how many wait, preempted ones included, at each scrape."""
     phases = result.phases
-    runs = np.isin(phases["phase"], (PREFILL, DECODE))
+    runs = np.isin(phases["phase"], SEATED)
     running, waiting = (
         count_until(at_s, phases["start_s"][some]) - count_until(at_s, phases["end_s"][some])
         for some in (runs, ~runs)

@@ -14,7 +14,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Where the bytes go": ("where-the-bytes-go", "memory-map"),
     "Occupancy": ("kv-occupancy", "concurrency"),
     "Latency": ("latency", "latency-cdf"),
-    "Block size and sharing": ("block-sizes", "prefix-curve", "sharing"),
+    "Block size and sharing": ("block-sizes", "prefix-curve", "sharing", "memory-tiers"),
     "Preemption": ("swap-crossover",),
     "Sensitivity": ("tornado",),
 }

@@ -12,6 +12,7 @@ from . import moved_words, words
 from .memory_sheets import budget_sheet, gpus_sheet, models_sheet, pool_facts
 from .sheet import Sheet
 from .sheets import CATEGORY_TITLES, TIMES, running
+from .tier_sheets import tier_facts
 from .verdict import headline
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ def _summary_facts(summary: Summary) -> dict[str, str]:
         "preemptions": words.count(summary.num_preemptions),
         "wasted tokens": words.count(summary.wasted_tokens),
         "prefix-cache hits, of prompt tokens": words.share(summary.prefix_hit_ratio),
+        **tier_facts(summary),
         "effective KV utilisation": words.share(summary.effective_kv_utilisation),
         "saved by sharing, of the pool": words.share(summary.shared_saved),
         **moved_words.facts(moved_words.Moved.of(summary.to_json())),

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..sim.phases import DECODE, PREFILL
+from ..sim.phases import DECODE, LOADING, SEATED
 from ..sim.result import CATEGORIES, REJECTED, Result
 from ..sim.summary import plain
 from .lanes import lowest_free_lanes
@@ -119,9 +119,9 @@ def _spells(result: Result) -> list[_Spell]:
     )
     spells: list[_Spell] = []
     for index, name, begin, end in rows:
-        process = RUNNING if name in (PREFILL, DECODE) else WAITING
+        process = RUNNING if name in SEATED else WAITING
         goes_on = spells and (spells[-1].request, spells[-1].process) == (index, process)
-        if goes_on and name == DECODE:
+        if goes_on and (name == DECODE or spells[-1].phases[-1][0] == LOADING):
             spells[-1].phases.append((name, begin, end))
         else:
             spells.append(_Spell(process, 0, index, [(name, begin, end)]))

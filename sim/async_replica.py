@@ -49,6 +49,8 @@ class AsyncReplica(Replica):
     def _serve(self) -> Generator[Event, Any, None]:
         while not self._stuck:
             self.scheduler.waiting.step_ended()
+            if self._loaded:
+                self._end_loads()
             cancelled = bool(self._gone) and self._drop_cancelled()
             if self._ready is None:
                 if not self.scheduler.has_work():
@@ -117,7 +119,7 @@ class AsyncReplica(Replica):
         elif empty and not step.preempted and not following.step.preempted:
             self._check_progress(following.step)
             self._ready = None
-            yield self._sleep()  # nothing runs and the head of the queue does not fit
+            yield from self._pause()
 
     def _schedule(self, *, last_token_ns: float) -> _Ready:
         """Decide the next batch; the tokens of the one before arrive at ``last_token_ns``."""
@@ -131,6 +133,7 @@ class AsyncReplica(Replica):
             shape = Batch(batch.num_decodes, batch.context_tokens, (), 0, longest)
         else:
             step = scheduler.schedule(now)
+            self._start_loads(step)
             shape = scheduler.shape(step)
         moment = None if self._log_step is None else self._moment()
         evicted = self.allocator.num_evicted_blocks

@@ -12,6 +12,7 @@ every step, so nothing of them is touched: with ``step`` the number of steps don
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from heapq import heappop, heappush
 
 from .group import Group
@@ -30,6 +31,7 @@ class RunningBatch:
         "_longest_base",
         "beams",
         "followers",
+        "loading",
         "num_decodes",
         "num_mates",
         "parked",
@@ -52,10 +54,12 @@ class RunningBatch:
         """Beam searches that decode."""
         self.num_mates = 0
         """Members beside the first of each group: there are so many fewer requests."""
+        self.loading: dict[Request, None] = {}
+        """Members whose cached beginning is on its way up: they hold a seat, and get nothing."""
         self.step = 0
         self.num_decodes = 0
         self.prefill_tokens = 0
-        """Computed tokens of the members that prefill."""
+        """Computed tokens of the members that prefill, and what the loading ones found."""
         self._base_sum = 0
         self._longest_base: int | None = None
         """Of the decodes; None where it has to be looked for."""
@@ -98,6 +102,17 @@ class RunningBatch:
         if request.group is not None:
             self.num_mates += request.group.num_in_batch > 0
             request.group.num_in_batch += 1
+
+    def start_loading(self, request: Request) -> None:
+        """The member waits for its load."""
+        del self.prefills[request]
+        self.loading[request] = None
+
+    def end_loading(self, request: Request) -> None:
+        """The member prefills; those that do are kept in running order."""
+        del self.loading[request]
+        members = sorted([*self.prefills, request], key=lambda member: member.sequence)
+        self.prefills = dict.fromkeys(members)
 
     def start_decoding(self, request: Request) -> None:
         """From the next step on the request decodes; ``known`` is up to date."""
@@ -179,5 +194,13 @@ class RunningBatch:
         return done
 
     def last(self) -> Request:
-        """The most recently admitted member."""
-        return next(reversed(self.requests))
+        """The most recently admitted member that may be preempted."""
+        if not self.loading:
+            return next(reversed(self.requests))
+        return next(one for one in reversed(self.requests) if one not in self.loading)
+
+    def preemptible(self) -> Iterable[Request]:
+        """Members, in running order, whose blocks are not being written from a tier."""
+        if not self.loading:
+            return self.requests
+        return [one for one in self.requests if one not in self.loading]

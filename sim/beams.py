@@ -16,9 +16,10 @@ FORGETTING is fitted to one figure, the blocks that beam search of width 2 saves
     Alpaca      37.5      50.5      52.6      the paper: 37.56, 53.13, 55.16
     ShareGPT    45.1      61.9      65.5      the paper: 44.3 to 66.3
 
-Why 1/t: a rate that is the same in all steps has beams of any length meet in a fixed number of
-tokens, and predicts 77 % for ShareGPT at width 6. With 1/t the way back to a common ancestor grows
-with the text. ``tests/benchmarks/beam_fit.py`` fits again and prints these and other models.
+Why 1/t: with a rate that is the same in all steps beams of any length meet within a fixed number of
+tokens; models of that kind predict 72 to 77 % for ShareGPT at width 6. With 1/t the way back to a
+common ancestor grows with the text. ``tests/benchmarks/beam_fit.py`` fits again and prints these
+and other models.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Segment:
     The allocator of one simulation keeps in it what it has cached of these blocks.
     """
 
-    __slots__ = ("first", "number", "runs", "shared", "stop")
+    __slots__ = ("below", "first", "number", "runs", "shared", "stop")
 
     def __init__(self, first: int, stop: int, *, shared: bool, number: int = 0) -> None:
         self.first = first
@@ -60,6 +60,8 @@ class Segment:
         self.shared = shared
         """More than one request passes through."""
         self.runs: list[Any] = []
+        self.below: Any = ()
+        """Pieces in tiers below the GPU, in order; a list where there ever were some."""
 
     def __repr__(self) -> str:
         return f"Segment({self.first}, {self.stop}, shared={self.shared})"

@@ -7,13 +7,14 @@ from math import inf
 
 from ..calibration.kv_groups import KVGroup
 from ..calibration.names import unknown_name
-from .allocators import ALLOCATORS, PLACEMENTS, RESERVATIONS
+from .allocators import ALLOCATORS, PLACEMENTS, RESERVATIONS, TierSpec
 from .pages import DEFAULT_PAGE_BYTES, PAGE_SIZES, page_name
 from .schedulers import SCHEDULERS, SchedulerLimits
 
 ON_IMPOSSIBLE = ("reject", "stall")
 PARALLEL_SAMPLING = ("fork", "fan_out")
 PREEMPTION_MODES = ("recompute", "swap", "auto", "swap_groups")
+BYTES_PER_GIB = 1 << 30
 PREFIX_CACHES = ("hash", "radix")
 
 _CHOICES = {
@@ -72,6 +73,8 @@ class Deployment:
     """Virtual only: of one token in one tensor of one layer; follows from the model."""
     prefix_cache: str = "hash"
     """With prefix caching: vLLM's hashed blocks, or a ``radix`` tree of tokens as SGLang's."""
+    tiers: tuple[TierSpec, ...] = ()
+    """Memory below the GPU for what the prefix cache evicts, from the GPU down."""
     scheduler: str = "vllm"
     on_impossible: str = "reject"
     """What becomes of a request that can never fit: ``reject`` at arrival, or ``stall`` as vLLM."""
@@ -131,6 +134,17 @@ class Deployment:
         if self.page_bytes not in PAGE_SIZES.values():
             pages = ", ".join(map(str, PAGE_SIZES.values()))
             raise ValueError(f"page_bytes(={self.page_bytes}) must be one of {pages}.")
+        if self.tiers and not (self.enable_prefix_caching and self.prefix_cache == "hash"):
+            raise ValueError(
+                f"kv_offloading_size(={self.offloaded_gib:g}) needs the prefix cache of hashed "
+                f"blocks, which is {self.caching}."
+            )
+        if self.tiers and self.kv_groups:
+            raise ValueError(
+                f"kv_offloading_size(={self.offloaded_gib:g}) needs layers that all keep every "
+                "token: switch the hybrid KV-cache manager off "
+                "(--disable-hybrid-kv-cache-manager)."
+            )
         if self.async_scheduling and self.scheduler != "vllm":
             raise ValueError(f"async_scheduling(=True) needs scheduler vllm, not {self.scheduler}.")
         self._check_moves()
@@ -196,9 +210,19 @@ class Deployment:
         return self.tensor_parallel_size * self.pipeline_parallel_size
 
     @property
+    def offloaded_gib(self) -> float:
+        """Host memory for what the prefix cache evicts, GiB."""
+        return self.tiers[0].size_bytes / BYTES_PER_GIB if self.tiers else 0.0
+
+    @property
     def caching(self) -> str:
         """The prefix cache in a word."""
         return self.prefix_cache if self.enable_prefix_caching else "off"
+
+    @property
+    def shares_nothing(self) -> bool:
+        """Whether the samples of a request have no block in common."""
+        return self.parallel_sampling == "fan_out" and not self.enable_prefix_caching
 
     @property
     def title(self) -> str:
@@ -207,6 +231,8 @@ class Deployment:
             return f"{self.allocator}-{self.reservation} ({self.placement})"
         if self.allocator == "virtual":
             return f"{self.allocator}-{page_name(self.page_bytes)}"
+        if self.shares_nothing:
+            return f"{self.allocator}, nothing shared"
         by_token = self.enable_prefix_caching and self.prefix_cache == "radix"
         return f"{self.allocator} (radix)" if by_token else self.allocator
 

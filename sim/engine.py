@@ -15,6 +15,7 @@ from .allocators import (
     PagedAllocator,
     RadixAllocator,
     SharingAllocator,
+    TieredAllocator,
     VirtualAllocator,
 )
 from .batch import RunningBatch
@@ -87,9 +88,13 @@ def _paged(deployment: Deployment, num_gpu_blocks: int, sharing: bool) -> Alloca
         return PagedAllocator(block_size=deployment.block_size, **admission)
     if deployment.prefix_cache == "radix":
         return RadixAllocator(block_size=deployment.block_size, **admission)
-    return CachingAllocator(
-        block_size=deployment.block_size, asynchronous=deployment.async_scheduling, **admission
-    )
+    ahead = deployment.async_scheduling
+    if deployment.tiers:
+        tiers = deployment.tiers
+        return TieredAllocator(
+            block_size=deployment.block_size, tiers=tiers, asynchronous=ahead, **admission
+        )
+    return CachingAllocator(block_size=deployment.block_size, asynchronous=ahead, **admission)
 
 
 def _contiguous_slots(deployment: Deployment, num_gpu_blocks: int) -> int:

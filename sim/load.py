@@ -10,6 +10,8 @@ from ..calibration.engines import LATEST
 from ..calibration.gpus import GPUSpec, load_gpu
 from ..calibration.models import ModelSpec, load_model
 from ..calibration.quantized import quantized
+from .offloading import FLAGS as OFFLOADING_FLAGS
+from .offloading import Offloading
 from .servable import Arrivals
 from .server import Server, resolve
 
@@ -60,5 +62,16 @@ def load_server(
     model, gpu = load_hardware(**hardware)
     given = {**_DEFAULTS, **flags}
     own = {name: given.pop(name) for name in _DEFAULTS}
+    offloading = Offloading.of_flags(
+        {flag: given.pop(flag, None) for flag in OFFLOADING_FLAGS.values()}
+    )
     spec = own.pop("step_cost")
-    return resolve(model=model, gpu=gpu, trace=trace, flags=given, step_cost_spec=spec, **own)
+    return resolve(
+        model=model,
+        gpu=gpu,
+        trace=trace,
+        flags=given,
+        step_cost_spec=spec,
+        offloading=offloading,
+        **own,
+    )

@@ -94,6 +94,15 @@ METRICS: dict[str, Metric] = {
     "swapped_out_bytes": _of("bytes swapped out", "count", "lower"),
     "swapped_in_bytes": _of("bytes swapped in", "count", "lower"),
     "moving_s": _of("time of copies and swaps", "seconds", "lower"),
+    "host_hit_tokens": _of("hits in host memory, tokens", "count", "neutral"),
+    "secondary_hit_tokens": _of("hits in the second tier, tokens", "count", "neutral"),
+    "host_in_bytes": _of("evicted to host memory, bytes", "count", "neutral"),
+    "host_out_bytes": _of("loaded from host memory, bytes", "count", "neutral"),
+    "host_peak_bytes": _of("in host memory at most, bytes", "count", "neutral"),
+    "secondary_in_bytes": _of("sunk to the second tier, bytes", "count", "neutral"),
+    "secondary_out_bytes": _of("loaded from the second tier, bytes", "count", "neutral"),
+    "secondary_peak_bytes": _of("in the second tier at most, bytes", "count", "neutral"),
+    "loading_s": _of("requests' time loading", "seconds", "lower"),
 }
 """In the order of a summary."""
 

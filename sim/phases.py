@@ -6,7 +6,8 @@ A request's life is cut into *spells*: one begins when it is queued and one at e
               lasts until ``end``: the next preemption, or when it leaves
     queued    begin .. admitted of the first spell        preempted    the same of a later one,
                                                           swapped      with its KV in host memory
-    prefill   admitted .. decoding                        decode       decoding .. end
+    loading   admitted .. loaded, where its cached beginning comes from below the GPU
+    prefill   admitted or loaded .. decoding              decode       decoding .. end
 
 After a preemption *prefill* computes again what was lost. A time that comes after the end of its
 spell did not happen in it: asynchronously, a request may be preempted while its token is on its
@@ -22,13 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 QUEUED, PREFILL, DECODE, PREEMPTED, SWAPPED = "queued", "prefill", "decode", "preempted", "swapped"
-PHASES = (QUEUED, PREFILL, DECODE, PREEMPTED, SWAPPED)
+LOADING = "loading"
+PHASES = (QUEUED, LOADING, PREFILL, DECODE, PREEMPTED, SWAPPED)
 """All that a phase may be."""
+SEATED = (LOADING, PREFILL, DECODE)
+"""Those of a running request."""
 
 Columns = Mapping[str, NDArray[Any]]
 
 
-def phase_columns(requests: Columns, pauses: Columns) -> Columns:
+def phase_columns(requests: Columns, pauses: Columns, loads: Columns) -> Columns:
     """The phases of requests, in order of request and time.
 
     Args:
@@ -36,6 +40,8 @@ def phase_columns(requests: Columns, pauses: Columns) -> Columns:
             per request that was not rejected; NaN where it did not happen.
         pauses: ``index``, ``preempted_s``, ``admitted_s``, ``resumed_s``, ``swapped``, a row per
             preemption.
+        loads: ``index``, ``start_s``, ``end_s``, a row per load; it starts as its request is
+            admitted.
 
     Returns:
         ``index``, ``phase``, ``start_s`` and ``end_s`` (NaN where the phase has not ended). A phase
@@ -46,12 +52,16 @@ def phase_columns(requests: Columns, pauses: Columns) -> Columns:
     paused = np.where(swapped, SWAPPED, PREEMPTED)
     waits = np.where(np.diff(index, prepend=-1) == 0, paused, QUEUED)
     admitted, decoding = _within(admitted, end), _within(decoding, end)
-    starts = np.column_stack([begin, admitted, decoding])
-    ends = np.column_stack([np.fmin(admitted, end), np.fmin(decoding, end), end])
-    names = np.column_stack([waits, np.full(len(index), PREFILL), np.full(len(index), DECODE)])
+    loaded = _loaded(index, admitted, loads)
+    starts = np.column_stack([begin, admitted, loaded, decoding])
+    ends = np.column_stack(
+        [np.fmin(admitted, end), np.fmin(loaded, end), np.fmin(decoding, end), end]
+    )
+    others = [np.full(len(index), name) for name in (LOADING, PREFILL, DECODE)]
+    names = np.column_stack([waits, *others])
     happened = ~np.isnan(starts) & ((starts != ends) | np.isin(names, (PREEMPTED, SWAPPED)))
     return {
-        "index": np.repeat(index, 3)[happened.ravel()],
+        "index": np.repeat(index, 4)[happened.ravel()],
         "phase": names[happened],
         "start_s": starts[happened],
         "end_s": ends[happened],
@@ -82,6 +92,18 @@ def _spells(requests: Columns, pauses: Columns) -> dict[str, NDArray[Any]]:
         "end": end,
         "swapped": np.concatenate([none, pauses["swapped"]])[order],
     }
+
+
+def _loaded(
+    index: NDArray[np.int64], admitted: NDArray[np.float64], loads: Columns
+) -> NDArray[np.float64]:
+    """When each spell's load ended; its admission where there was none."""
+    if not len(loads["index"]):
+        return admitted
+    starts = zip(loads["index"].tolist(), loads["start_s"].tolist(), strict=True)
+    ends = dict(zip(starts, loads["end_s"].tolist(), strict=True))
+    spells = zip(index.tolist(), admitted.tolist(), strict=True)
+    return np.array([ends.get(spell, spell[1]) for spell in spells])
 
 
 def _within(times: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,6 +27,7 @@ from .memory_map import MemoryMap
 from .result import Result
 from .saturated import saturate
 from .sensitivity import Sensitivity, sensitivity
+from .sequences import sharing_of
 from .servable import rejections, servable_rows
 from .serve_command import serve_command
 from .server import Server
@@ -38,6 +39,12 @@ BASELINES: tuple[tuple[str, str], ...] = (("max", "buddy"), ("pow2", "buddy"), (
 """Contiguous (reservation, placement): Orca's three in the PagedAttention paper."""
 DEFAULT_LOAD = 0.8
 """Share of the backlogged request rate of the paged server, where no trace is given."""
+NOTHING_SHARED = {
+    "parallel_sampling": "fan_out",
+    "enable_prefix_caching": False,
+    "prefix_cache": "hash",
+}
+"""Flags with which the samples of a request have nothing in common: what sharing them is worth."""
 _NO_LIMIT = 1 << 30
 _MAPPED_PIECES = 8
 """Pieces of ``max_model_len`` that the memory map shows: few enough to be told apart."""
@@ -207,6 +214,8 @@ def make_plan(
         servers.append(server.with_flags(allocator="contiguous", **flags))
     servers += [server.with_flags(allocator="virtual", page_bytes=size) for size in page_sizes]
     trace = taken.trace
+    if sharing_of(trace) == "n" and not servers[0].deployment.shares_nothing:
+        servers.append(servers[0].with_flags(**NOTHING_SHARED))
     left_out = ignored(trace, server.deployment, concurrency=concurrency)
     _check_servable(servers[0], trace)
     chosen, *others = [_candidate(one, trace, concurrency, report) for one in servers]

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from ..calibration.step_cost import Line
 from .allocators import Growth, Usage
+from .allocators.tiers import Tier
 
 
 class Moment(NamedTuple):
@@ -69,6 +70,10 @@ class Recorder:
         self.gap_ends_ns: list[float] = []
         """When they ended."""
         self.num_steps = 0
+        self.tiers: Sequence[Tier] = ()
+        """Below the GPU: their levels are noted as each segment ends."""
+        self.levels = array("q")
+        """Flat rows of blocks per tier."""
 
     def record_step(
         self, start_ns: float, duration_ns: float, num_decodes: int, moment: Moment
@@ -77,6 +82,8 @@ class Recorder:
         num_running, num_waiting, blocked, tokens, usage = moment
         held, internal, external, cached, shared, _ = usage
         self.num_steps += 1
+        if self.tiers:
+            self.levels.extend([tier.num_resident for tier in self.tiers])
         self.segments.append(
             Segment(
                 start_ns,
@@ -99,8 +106,11 @@ class Recorder:
 
     def record_idle(self, start_ns: float, duration_ns: float, cached: int) -> None:
         """Nothing waits or runs; so many slots hold KV that a later request may find."""
-        empty = Moment(0, 0, False, 0, Usage(0, 0, 0, cached))
-        self.record_step(start_ns, duration_ns, 0, empty)
+        self.record_pause(start_ns, duration_ns, Moment(0, 0, False, 0, Usage(0, 0, 0, cached)))
+
+    def record_pause(self, start_ns: float, duration_ns: float, moment: Moment) -> None:
+        """No step runs: members wait until their cached beginnings have come up."""
+        self.record_step(start_ns, duration_ns, 0, moment)
         self.segments[-1] = self.segments[-1]._replace(num_steps=0)
         self.num_steps -= 1
 
@@ -132,6 +142,8 @@ class Recorder:
         pairs = num_steps * (num_steps - 1) // 2
         spread = first * pairs + slope * (pairs * (2 * num_steps - 1) / 3)
         self.num_steps += num_steps
+        if self.tiers:
+            self.levels.extend([tier.num_resident for tier in self.tiers])
         self.segments.append(
             Segment(
                 start_ns,

@@ -19,8 +19,9 @@ from simpy import Environment, Event, Interrupt
 from ..calibration.step_cost import Batch, Line, StepCost
 from .allocators import Allocator, Growth, TokensOf, Usage
 from .batch import RunningBatch
-from .clock import StepEnd
+from .clock import Arrival, StepEnd
 from .group import Group
+from .links import Links
 from .moved import Mover
 from .recorder import Moment, Recorder
 from .request import Request
@@ -64,6 +65,7 @@ class Replica:
         log_step: called with a record of each single step.
         watch: shown the pool whenever a step or a run of steps begins, and after a pause.
         mover: takes the time of copies and swaps; None = they take none.
+        links: to the tiers below the GPU; none where the allocator has none.
     """
 
     _step_is_held = False
@@ -84,6 +86,7 @@ class Replica:
         log_step: StepLog | None = None,
         watch: Watch | None = None,
         mover: Mover | None = None,
+        links: Links | None = None,
     ) -> None:
         self.env = env
         self.allocator = allocator
@@ -103,6 +106,8 @@ class Replica:
         self._in_run = False
         self._stuck = False
         self._gone: list[Request] = []
+        self._links = links
+        self._loaded: list[Request] = []
         self._process = env.process(self._serve())
 
     def submit(self, request: Request) -> None:
@@ -120,6 +125,10 @@ class Replica:
         if request.finish_ns == request.finish_ns:  # it has its answer
             return
         self._gone.append(request)
+        self._look_up()
+
+    def _look_up(self) -> None:
+        """Something has happened: wake up, or end the run of steps with the one under way."""
         if self._idle is not None:
             self._idle.succeed()
             self._idle = None
@@ -135,6 +144,8 @@ class Replica:
     def _serve(self) -> Generator[Event, Any, None]:
         while not self._stuck:
             self.scheduler.waiting.step_ended()
+            if self._loaded:
+                self._end_loads()
             if self._gone:
                 self._drop_cancelled()
             if not self.scheduler.has_work():
@@ -190,6 +201,7 @@ class Replica:
         env, start = self.env, self.env.now
         self.scheduler.last_token_ns = start
         step = self.scheduler.schedule(start)
+        self._start_loads(step)
         shape = self.scheduler.shape(step)
         moment = self._moment(left_out=len(step.held_back))
         evicted = self.allocator.num_evicted_blocks
@@ -200,7 +212,7 @@ class Replica:
             if not left:
                 self._check_progress(step)
             if not left and not step.preempted:
-                yield self._sleep()  # nothing runs and the head of the queue does not fit
+                yield from self._pause()
             return
         duration = self.cost.step_ns(shape)
         if self._mover is not None:
@@ -217,9 +229,37 @@ class Replica:
             self.allocator.check()
         self._log(start, duration, shape, step, moment, evicted, left)
 
+    def _start_loads(self, step: Step) -> None:
+        """The links take what the admitted of a step wait for."""
+        for request in step.loads:
+            assert self._links is not None, "who loads has tiers"
+            assert request.load is not None, "it waits for a load"
+            now = self.env.now
+            end = self._links.send(request.load, now)
+            request.loads_ns += (now, end)
+            event = Arrival(self.env, end - now)
+            assert event.callbacks is not None, "an event that has not occurred has callbacks"
+            event.callbacks.append(partial(self._load_ended, request))
+
+    def _load_ended(self, request: Request, _: Event) -> None:
+        """Seen by the next schedule, as an arrival is."""
+        self._loaded.append(request)
+        self._look_up()
+
+    def _end_loads(self) -> None:
+        loaded, self._loaded = self._loaded, []
+        for request in loaded:
+            self.scheduler.end_load(request)
+
     def _drop_cancelled(self) -> bool:
-        """Requests whose client has gone leave; whether there were any."""
-        gone, self._gone = self._gone, []
+        """Requests whose client has gone leave; whether there were any.
+
+        Blocks on their way from a tier are being written: who waits for them leaves afterwards.
+        """
+        loading = self.batch.loading
+        gone, self._gone = self._gone, [one for one in self._gone if one in loading]
+        if self._gone:
+            gone = [one for one in gone if one not in loading]
         for request in gone:
             answered = request.finish_ns == request.finish_ns
             known = None if request.group is None else request.group.known_of(request)
@@ -289,6 +329,16 @@ class Replica:
         at = start_ns if scheduled_ns is None else scheduled_ns
         record = (at, start_ns, duration_ns, shape, step, moment, num_evicted_blocks, left, after)
         self._log_step(StepRecord(*record))
+
+    def _pause(self) -> Generator[Event, Any, None]:
+        """Nothing runs: requests load, or the head of the queue does not fit."""
+        if not self.batch.loading:
+            yield self._sleep()
+            return
+        start, moment = self.env.now, self._moment()
+        yield self._sleep()
+        if self.env.now > start:
+            self.recorder.record_pause(start, self.env.now - start, moment)
 
     def _idle_away(self) -> Generator[Event, Any, None]:
         """Nothing waits or runs; what is cached stays."""

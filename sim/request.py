@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .content import Path
 
 if TYPE_CHECKING:
+    from .allocators.tiers import Load
     from .group import Group
 
 NEVER = float("nan")
@@ -38,6 +39,8 @@ class Request:
         "index",
         "known",
         "kv_tokens",
+        "load",
+        "loads_ns",
         "lost_tokens",
         "num_preemptions",
         "path",
@@ -58,6 +61,7 @@ class Request:
         "swapped_tokens",
         "tenant",
         "tie_rank",
+        "tier_tokens",
         "total_tokens",
         "waited_ns",
         "wasted_tokens",
@@ -119,6 +123,12 @@ class Request:
         """Known tokens for which room was made before it decoded."""
         self.cached_tokens = -1
         """Prompt tokens found in the prefix cache at the first admission; -1 = not yet."""
+        self.tier_tokens: tuple[int, ...] = ()
+        """Part of them that came from each tier below the GPU."""
+        self.load: Load | None = None
+        """What it waits for before it computes, or has waited for."""
+        self.loads_ns: list[float] = []
+        """Of each load two times: admitted, loaded."""
         self.extent = -1
         """Contiguous: address of the first slot."""
         self.reserved_tokens = 0

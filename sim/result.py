@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration.step_cost import NS_PER_S
+from .allocators.tiers import TIERS
 from .moved import Moved
 from .phases import phase_columns
 from .recorder import OPENING, Recorder, Segment
 from .request import Request
+from .tier_use import TierUse
 
 Columns = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
@@ -35,7 +37,9 @@ class Result:
     ``output_tokens`` (of its first sequence), ``num_sequences`` (samples or beams),
     ``generated_tokens`` (of all of them), ``cached_tokens`` (of the prompt, found in the prefix
     cache when first admitted), ``num_preemptions``, ``wasted_tokens`` (computed again after
-    preemptions), ``status``, ``reject_reason``. Of a cancelled request
+    preemptions), ``host_hit_tokens`` and ``secondary_hit_tokens`` (part of ``cached_tokens``, from
+    memory below the GPU), ``loaded_s`` (waited for what came from there), ``status``,
+    ``reject_reason``. Of a cancelled request
     ``finish_s`` is when it left and ``output_tokens`` what it had by then.
 
     ``segments`` has a row per run of steps: ``start_s``, ``duration_s``, ``first_step_s`` and
@@ -43,7 +47,9 @@ class Result:
     ``num_running``, ``num_waiting`` (at its start), ``blocked`` (the head of the queue waits for
     memory), and the mean slots of each kind over it: ``token_states``, ``reserved``, ``internal``,
     ``external``, ``cached`` (nobody's, but still of use to a later request), ``free``; beside them
-    ``saved``, the slots that sharing saves. A row of no steps is a pause in which KV stays cached.
+    ``saved``, the slots that sharing saves. A row of no steps is a pause in which KV stays cached,
+    or in which all who run load. With memory below the GPU there are also ``host_bytes`` and
+    ``secondary_bytes``, what is there as the row ends.
 
     ``openings`` has a row per run of more than one step: its ``segment``, and the slots that held
     KV (``tokens``), were granted (``held``), of these never filled (``internal``) and ``cached`` as
@@ -70,6 +76,10 @@ class Result:
     """Requests whose output was cut at max_model_len."""
     moved: Moved
     """Blocks copied and swapped."""
+    loads: Columns
+    """A row per load: ``index``, ``start_s`` (admitted), ``end_s`` (all of it on the GPU)."""
+    tiers: tuple[TierUse, ...] = ()
+    """Memory below the GPU, from the GPU down."""
 
     @property
     def status(self) -> NDArray[np.str_]:
@@ -92,7 +102,8 @@ class Result:
     def phases(self) -> Columns:
         """What each request went through: ``index``, ``phase``, ``start_s``, ``end_s``."""
         arrived = self.status != REJECTED
-        return phase_columns({name: c[arrived] for name, c in self.requests.items()}, self.pauses)
+        requests = {name: column[arrived] for name, column in self.requests.items()}
+        return phase_columns(requests, self.pauses, self.loads)
 
 
 def collect(
@@ -104,12 +115,16 @@ def collect(
     num_length_capped: int,
     families: Mapping[int, Sequence[Request]],
     moved: Moved,
+    tiers: tuple[TierUse, ...] = (),
 ) -> Result:
     """Turn the mutable state of a finished simulation into a :class:`Result`."""
     openings = np.array(recorder.openings).reshape(-1, len(OPENING)).T
     return Result(
         requests=_request_columns(requests, families),
-        segments=_segment_columns(recorder.segments, pool_slots),
+        segments={
+            **_segment_columns(recorder.segments, pool_slots),
+            **_level_columns(recorder, tiers),
+        },
         openings=dict(zip(OPENING, openings, strict=True)),
         pauses=_pause_columns(requests),
         gaps_s=np.array(recorder.gaps_ns, dtype=np.float64) / NS_PER_S,
@@ -119,6 +134,8 @@ def collect(
         peak_waiting=peak_waiting,
         num_length_capped=num_length_capped,
         moved=moved,
+        loads=_load_columns(requests),
+        tiers=tiers,
     )
 
 
@@ -142,6 +159,8 @@ def _request_columns(
     for index, several in families.items():
         num_sequences[index] = len(several)
         generated[index] = sum(one.total_tokens - one.prompt_tokens for one in several)
+    from_tiers = np.array([(*r.tier_tokens, 0, 0)[: len(TIERS)] for r in requests], dtype=np.int64)
+    loaded_ns = [sum(r.loads_ns[1::2]) - sum(r.loads_ns[::2]) for r in requests]
     return {
         "index": whole("index"),
         "arrival_s": seconds("arrival_ns"),
@@ -156,6 +175,8 @@ def _request_columns(
         "cached_tokens": np.maximum(whole("cached_tokens"), 0),
         "num_preemptions": whole("num_preemptions"),
         "wasted_tokens": whole("wasted_tokens"),
+        **{f"{name}_hit_tokens": from_tiers[:, place] for place, name in enumerate(TIERS)},
+        "loaded_s": np.array(loaded_ns, dtype=np.float64) / NS_PER_S,
         "status": status,
         "reject_reason": np.array(reasons, dtype=np.str_),
     }
@@ -195,6 +216,25 @@ def _categories(
     free = np.maximum(pool - held - external - cached, 0.0)
     columns = (tokens, reserved, internal, external, cached, free)
     return dict(zip(CATEGORIES, columns, strict=True))
+
+
+def _level_columns(recorder: Recorder, tiers: Sequence[TierUse]) -> Columns:
+    """Bytes in each tier as each segment ends."""
+    if not tiers:
+        return {}
+    levels = np.array(recorder.levels, dtype=np.int64).reshape(-1, len(tiers)).T
+    return {
+        f"{tier.name}_bytes": blocks * tier.block_bytes
+        for tier, blocks in zip(tiers, levels, strict=True)
+    }
+
+
+def _load_columns(requests: Sequence[Request]) -> Columns:
+    waited = [request for request in requests if request.loads_ns]
+    times_ns = np.array([time for r in waited for time in r.loads_ns], dtype=np.float64)
+    start, end = (times_ns / NS_PER_S).reshape(-1, 2).T
+    index = np.repeat([r.index for r in waited], [len(r.loads_ns) // 2 for r in waited])
+    return {"index": index.astype(np.int64), "start_s": start, "end_s": end}
 
 
 def _pause_columns(requests: Sequence[Request]) -> Columns:

@@ -12,6 +12,7 @@ from .backlog import Backlog, measure
 from .job import Report, simulate_server
 from .map_recorder import MapRecorder
 from .result import Result
+from .sequences import mean_width
 from .servable import servable_rows
 from .server import Server
 
@@ -53,11 +54,13 @@ def saturate(
 
 
 def queue_length(server: Server, trace: Trace) -> int:
-    """Requests that make a backlog for this server."""
-    return min(max(TURNOVERS * most_at_once(server, trace), MIN_BACKLOG), MAX_BACKLOG)
+    """Requests that make a backlog for this server; those of several sequences count as several."""
+    width = mean_width(trace)
+    sequences = min(max(TURNOVERS * most_at_once(server, trace), MIN_BACKLOG), MAX_BACKLOG)
+    return max(1, round(sequences / width))
 
 
 def most_at_once(server: Server, trace: Trace) -> int:
-    """A guess of how many requests of the trace the pool holds: half-done ones, on average."""
+    """A guess of how many sequences of the trace the pool holds: half-done ones, on average."""
     tokens = trace.prompt_tokens.mean() + trace.output_tokens.mean() / 2
     return int(server.num_gpu_blocks * server.deployment.block_size / tokens) + 1

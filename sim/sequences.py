@@ -44,6 +44,12 @@ def widths(trace: object) -> tuple[list[int], list[int]] | None:
     return None if (width == 1).all() else (width.tolist(), searched.tolist())
 
 
+def mean_width(trace: object) -> float:
+    """Sequences of a request, on average."""
+    found = widths(trace)
+    return 1.0 if found is None else sum(found[0]) / len(found[0])
+
+
 def check_widths(trace: object, deployment: Deployment) -> None:
     """Refuse what the engine cannot run.
 
@@ -72,10 +78,6 @@ def check_widths(trace: object, deployment: Deployment) -> None:
         name = "beam_width" if max(found[1]) == max(found[0]) else "n"
         raise ValueError(f"{name}(={max(found[0])}) must be <= max_num_batched_tokens(={budget}).")
     name = "beam_width" if max(found[1]) else "n"
-    if deployment.allocator == "virtual":
-        raise ValueError(
-            f"{name}(={max(found[0])}) needs allocator paged or contiguous, not virtual."
-        )
     for flag in ("enable_prefix_caching", "async_scheduling"):
         if getattr(deployment, flag):
             raise ValueError(

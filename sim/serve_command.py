@@ -34,6 +34,12 @@ def _remark(flags: Deployment) -> str:
         return f"# vLLM has no {flags.scheduling_policy} policy; the nearest: "
     if flags.enable_prefix_caching and flags.prefix_cache == "radix":
         return "# vLLM caches hashed blocks, not a radix tree; the nearest: "
+    if flags.preemption_mode != "recompute":
+        return f"# vLLM's V1 engine has no preemption by {flags.preemption_mode}; the nearest: "
+    if flags.pinned_prefix_tokens:
+        return "# vLLM pins no prefix; the nearest: "
+    if len(flags.tiers) > 1:
+        return "# for the second tier add --kv-transfer-config (spec_name TieringOffloadingSpec): "
     return ""
 
 
@@ -52,6 +58,7 @@ def _values(server: Server) -> list[str]:
         "--prefill-schedule-interval": (flags.prefill_schedule_interval, 1),
         "--scheduling-policy": (flags.scheduling_policy, "fcfs"),
         "--watermark": (flags.watermark, 0.0),
+        "--kv-offloading-size": (flags.offloaded_gib, 0.0),
     }
     return [f"{name} {value}" for name, (value, default) in values.items() if value != default]
 

@@ -17,6 +17,7 @@ from ..calibration.moves import BlockMoves, block_moves, profile_for
 from ..calibration.step_cost import StepCost
 from .allocators.placement import next_power_of_two
 from .deployment import Deployment
+from .offloading import Offloading
 from .pages import kv_row_bytes
 from .sequences import check_widths, sharing_of
 from .servable import Arrivals
@@ -102,6 +103,7 @@ def resolve(
     non_kv_memory_bytes: int | None = None,
     engine: str = LATEST,
     hybrid_kv_cache: bool | None = None,
+    offloading: Offloading | None = None,
 ) -> Server:
     """Fill in the engine's defaults by card, plan the memory, set up the clock.
 
@@ -120,6 +122,7 @@ def resolve(
         engine: ``vllm==0.33``: whose defaults and memory accounting hold.
         hybrid_kv_cache: whether layers that keep different tokens have tables of their own; None
             is the engine's choice: on, but off for chunked-local attention.
+        offloading: where evicted blocks of the prefix cache go; nowhere by default.
 
     Raises:
         ValueError: a flag out of range, or a model that does not fit; the sentence says why.
@@ -167,7 +170,9 @@ def resolve(
             deployment = replace(deployment, max_model_len=longest)
             origin = "all that the pool holds"
     budget = budget_for(deployment.max_model_len)
-    deployment = replace(deployment, kv_groups=_groups_that_differ(budget))
+    below = offloading or Offloading()
+    tiers = below.tiers(gpu, block_bytes=budget.block_bytes, num_gpus=deployment.num_gpus)
+    deployment = replace(deployment, kv_groups=_groups_that_differ(budget), tiers=tiers)
     cost = step_cost(
         step_cost_spec,
         model=model,
@@ -186,6 +191,7 @@ def resolve(
         *_notes(model, deployment),
         *_pipeline_notes(deployment),
         *_page_notes(deployment),
+        *below.notes(tiers),
         *budget.notes,
         *_cost_notes(cost, deployment, budget),
     )
@@ -315,7 +321,7 @@ def _without_caching(deployment: Deployment, flags: Mapping[str, object]) -> dic
     if flags.get("allocator", deployment.allocator) != "paged":
         off |= {"preemption_mode": "recompute", "pinned_prefix_tokens": 0}
     if (flags.get("allocator", deployment.allocator), scheduler) != ("paged", "vllm"):
-        off |= {"enable_prefix_caching": False, "prefix_cache": "hash"}
+        off |= {"enable_prefix_caching": False, "prefix_cache": "hash", "tiers": ()}
     return {name: value for name, value in off.items() if name not in flags}
 
 

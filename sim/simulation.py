@@ -23,6 +23,7 @@ from .clock import Arrival
 from .content import content_paths
 from .deployment import Deployment
 from .engine import hash_block_size, make_allocator, make_scheduler, make_swap
+from .links import Links
 from .map_recorder import MapRecorder
 from .moved import Mover, Moves
 from .recorder import Recorder
@@ -31,6 +32,7 @@ from .request import Request
 from .result import Result, collect
 from .sequences import Family, check_widths, copies, make_requests, shares, widths
 from .servable import Arrivals, why_rejected
+from .tier_use import tier_uses
 
 Progress = Callable[[int], None]
 """Told how many requests are done, now and then."""
@@ -139,6 +141,7 @@ class _Run:
         self.allocator = allocator
         self.recorder = Recorder()
         self.requests = make_requests(trace, deployment)
+        self.recorder.tiers = allocator.tiers
         for request, rank in zip(self.requests, tie_rank or (), strict=False):
             request.tie_rank = rank
         self._families = self._sequences(trace)
@@ -181,6 +184,7 @@ class _Run:
             log_step=log_step,
             watch=None if memory_map is None else self._watch,
             mover=self._mover,
+            links=Links(deployment.tiers) if deployment.tiers else None,
         )
         self._memory_map = memory_map
         self.peak_waiting = 0
@@ -281,6 +285,7 @@ class _Run:
             num_length_capped=self._count_capped(),
             families={index: family.sequences for index, family in self._families.items()},
             moved=self._mover.moved(),
+            tiers=tier_uses(self.deployment.tiers, self.allocator.tiers),
         )
 
     def _count_capped(self) -> int:

@@ -12,11 +12,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration.step_cost import NS_PER_S
+from .allocators.tiers import TIERS
 from .result import CANCELLED, FINISHED, REJECTED, UNFINISHED, Result
 from .result import CATEGORIES as CATEGORIES
 
@@ -100,6 +102,20 @@ class Summary:
     swapped_in_bytes: int
     moving_s: float
     """Time of all copies and swaps, hidden behind compute or not."""
+    host_hit_tokens: int
+    """Part of ``prefix_hit_tokens`` that came from host memory, below the GPU."""
+    secondary_hit_tokens: int
+    """Part of ``prefix_hit_tokens`` that came from the tier below the host memory."""
+    host_in_bytes: int
+    """Evicted from the GPU to host memory."""
+    host_out_bytes: int
+    """Hits: from host memory up to the GPU."""
+    host_peak_bytes: int
+    secondary_in_bytes: int
+    secondary_out_bytes: int
+    secondary_peak_bytes: int
+    loading_s: float
+    """Sum over requests of the time between admission and having what lay below the GPU."""
     settings: Mapping[str, object]
     """The flags, skipped rows and other notes, as far as they were given."""
     sources: Mapping[str, object]
@@ -127,10 +143,12 @@ def summarise(
     begin_s, end_s = time_span_s(result)
     makespan_s = end_s - begin_s
     per_s = 1.0 / makespan_s if makespan_s > 0 else 0.0
-    busy_s = float(np.sum(segments["duration_s"][segments["num_steps"] > 0]))
+    busy = (segments["num_steps"] > 0) | (segments["num_running"] > 0)  # or something loads
+    busy_s = float(np.sum(segments["duration_s"][busy]))
     running = segments["num_running"]
     hits = int(requests["cached_tokens"].sum())
     asked = int(requests["prompt_tokens"][~np.isnan(requests["scheduled_s"])].sum())
+    totals: dict[str, Any] = {**latencies(result), **tier_totals(result)}
     return Summary(
         num_requests=len(status),
         num_finished=int(done.sum()),
@@ -143,7 +161,7 @@ def summarise(
         requests_per_s=int(done.sum()) * per_s,
         output_tokens_per_s=int(output.sum()) * per_s,
         total_tokens_per_s=int(output.sum() + prompt.sum()) * per_s,
-        **latencies(result),
+        **totals,
         itl_s=inter_token_times(result),
         num_steps=result.num_steps,
         num_preemptions=int(np.sum(requests["num_preemptions"])),
@@ -165,10 +183,25 @@ def summarise(
         swapped_out_bytes=result.moved.swapped_out_bytes,
         swapped_in_bytes=result.moved.swapped_in_bytes,
         moving_s=result.moved.moving_ns / NS_PER_S,
+        loading_s=float(np.sum(requests["loaded_s"])),
         settings=dict(settings or {}),
         sources=dict(sources or {}),
         digests=dict(digests or {}),
     )
+
+
+def tier_totals(result: Result) -> dict[str, Any]:
+    """Hits and bytes of each tier below the GPU; 0 where there is none."""
+    uses = {tier.name: tier for tier in result.tiers}
+    hits = {
+        f"{name}_hit_tokens": int(result.requests[f"{name}_hit_tokens"].sum()) for name in TIERS
+    }
+    moved = {
+        f"{name}_{kind}_bytes": getattr(uses[name], f"{kind}_bytes") if name in uses else 0
+        for name in TIERS
+        for kind in ("in", "out", "peak")
+    }
+    return {**hits, **moved}
 
 
 def time_span_s(result: Result) -> tuple[float, float]:

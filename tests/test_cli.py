@@ -115,10 +115,19 @@ def test_exact_steps_give_the_same_summary() -> None:
 
 
 @pytest.mark.parametrize("reservation", ["max", "pow2", "oracle"])
-@pytest.mark.parametrize("scheduler", ["vllm", "orca", "static"])
+@pytest.mark.parametrize("scheduler", ["vllm", "vllm_v0", "sarathi", "orca", "static"])
 def test_contiguous_simulations(reservation: str, scheduler: str) -> None:
     arguments = ["--allocator", "contiguous", "--reservation", reservation]
     summary = loaded("simulate", *SMALL, *arguments, "--scheduler", scheduler)
+    assert summary["num_rejected"] == 0
+    assert summary["pool_share"]["cached"] == 0
+
+
+@pytest.mark.parametrize("page_size", ["64KiB", "2MiB"])
+def test_virtual_simulations(page_size: str) -> None:
+    arguments = ["--allocator", "virtual", "--page-size", page_size]
+    summary = loaded("simulate", *SMALL, *arguments)
+    assert summary == loaded("simulate", *SMALL, *arguments, "--exact-steps")
     assert summary["num_rejected"] == 0
     assert summary["pool_share"]["cached"] == 0
 

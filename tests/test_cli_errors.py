@@ -118,9 +118,45 @@ WRONG = {
         ["simulate", *SMALL, "--allocator", "contiguous", "--enable-prefix-caching"],
         "enable_prefix_caching(=True) needs allocator paged",
     ),
+    "page size": (
+        ["simulate", *SMALL, "--allocator", "virtual", "--page-size", "4KiB"],
+        "page_size(='4KiB') must be one of 64KiB, 128KiB, 256KiB, 2MiB",
+    ),
+    "page size of a plan": (
+        ["plan", *SMALL, "--page-size", "64KiB,3MiB"],
+        "page_size(='3MiB') must be one of",
+    ),
+    "pages without a prefix cache": (
+        ["simulate", *SMALL, "--allocator", "virtual", "--enable-prefix-caching"],
+        "enable_prefix_caching(=True) needs allocator paged",
+    ),
     "running ahead": (
         ["simulate", *SMALL, "--scheduler", "orca", "--async-scheduling"],
         "async_scheduling(=True) needs scheduler vllm, not orca",
+    ),
+    "chunks and decodes in turns": (
+        ["simulate", *SMALL, "--scheduler", "orca", "--no-mixed-batches"],
+        "mixed_batches(=False) needs scheduler sarathi, not orca",
+    ),
+    "windows under sarathi": (
+        ["simulate", *SMALL, "--scheduler", "sarathi", "--model", "gpt-oss-20b"],
+        "scheduler(=sarathi) needs layers that all keep every token",
+    ),
+    "prompts first, prompts beyond the budget": (
+        [
+            *("simulate", *SMALL, "--scheduler", "vllm_v0", "--max-model-len", "4096"),
+            *("--max-num-batched-tokens", "2048"),
+        ],
+        "max_num_batched_tokens(=2048) must be >= max_model_len(=4096)",
+    ),
+    "unknown policy": (
+        ["simulate", *SMALL, "--scheduling-policy", "lifo"],
+        "scheduling_policy(='lifo') is unknown; known: fair, fcfs, priority, sjf",
+    ),
+    "no tenant": (["simulate", *SMALL, "--tenants", "0"], "tenants(=0) must be > 0"),
+    "tenants of a file": (
+        ["simulate", "--trace", "nowhere.csv", "--tenants", "2"],
+        "are for synthetic workloads",
     ),
     "prefix cache": (
         ["simulate", *SMALL, "--prefix-cache", "lru"],

@@ -18,6 +18,7 @@ CASES = {
     "kvsim simulate --model qwen3-8": ["qwen3-8b"],
     "kvsim simulate --scheduler o": ["orca"],
     "kvsim simulate --allocator c": ["contiguous"],
+    "kvsim simulate --page-size 2": ["256KiB", "2MiB"],
     "kvsim trace stats --trace-format bu": ["burstgpt"],
 }
 

@@ -13,6 +13,7 @@ from .latency import latency
 from .latency_cdf import latency_cdf
 from .memory import memory
 from .memory_map import memory_map
+from .memory_tiers import memory_tiers
 from .occupancy import occupancy
 from .pool_shares import pool_shares
 from .prefix_curve import prefix_curve
@@ -32,6 +33,7 @@ FIGURES: dict[str, Callable[[Plan], Picture | None]] = {
     "prefix-curve": prefix_curve,
     "sharing": sharing,
     "swap-crossover": swap_crossover,
+    "memory-tiers": memory_tiers,
     "tornado": tornado,
     "memory-budget": memory,
 }

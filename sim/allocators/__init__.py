@@ -10,6 +10,8 @@ from .layout import KINDS, Layout, TokensOf, areas
 from .paged import PagedAllocator
 from .radix import RadixAllocator
 from .sharing import SharingAllocator
+from .tiered import TieredAllocator
+from .tiers import TierSpec
 from .virtual import VirtualAllocator
 
 ALLOCATORS = ("contiguous", "paged", "virtual")
@@ -28,6 +30,8 @@ __all__ = [
     "PagedAllocator",
     "RadixAllocator",
     "SharingAllocator",
+    "TierSpec",
+    "TieredAllocator",
     "TokensOf",
     "Usage",
     "VirtualAllocator",

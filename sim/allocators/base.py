@@ -9,11 +9,13 @@ base class answers one request and one step at a time.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..group import Group
 from ..request import Request
 from .layout import Layout, TokensOf
+from .tiers import Tier
 
 
 class Usage(NamedTuple):
@@ -54,6 +56,8 @@ class Allocator(ABC):
     """Slots that a token fills: one for each group of layers."""
     watermark_slots: int = 0
     """Kept free when a request is admitted beside others."""
+    tiers: Sequence[Tier] = ()
+    """Memory below the GPU, from the GPU down."""
     num_evicted_blocks: int = 0
     """Blocks whose cached KV had to go so far."""
     num_copied_blocks: int = 0
@@ -74,6 +78,17 @@ class Allocator(ABC):
         :meth:`can_admit` and :meth:`admit` count on them: they are shared, not computed.
         """
         return 0
+
+    def must_load(self, request: Request) -> bool:
+        """Whether some of what :meth:`cached_tokens` found is not on the GPU yet.
+
+        :meth:`admit` then sets ``request.load``; the request computes when that is done.
+        """
+        return False
+
+    def tier_tokens(self, request: Request) -> tuple[int, ...]:
+        """Tokens of an admitted request that its load brings up from each tier."""
+        return ()
 
     @abstractmethod
     def why_never(self, request: Request) -> str:

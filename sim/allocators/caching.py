@@ -15,6 +15,7 @@ found it before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from .base import Usage
 from .layout import Blocks
 from .paged import PagedAllocator
 from .runs import Run, first_copy
+from .tiers import Piece
 
 
 class _Hit(NamedTuple):
@@ -34,6 +36,9 @@ class _Hit(NamedTuple):
     num_blocks: int
     num_queued: int
     """Part of them that nobody holds, so that it counts as free."""
+    below: Sequence[tuple[Piece, int, int]] = ()
+    """Piece in a tier below the GPU, first block, one behind the last: they need blocks."""
+    num_below: int = 0
 
 
 _MISS = _Hit([], 0, 0)
@@ -315,6 +320,7 @@ class CachingAllocator(PagedAllocator):
     def _split(self, run: Run, at: int) -> None:
         """Make blocks from ``at`` on a run of their own, beside this one wherever it is."""
         high = Run(run.segment, at, run.ids[at - run.first :], run.refs)
+        high.load = run.load
         del run.ids[at - run.first :]
         runs = run.segment.runs
         runs.insert(runs.index(run) + 1, high)
@@ -371,13 +377,18 @@ class CachingAllocator(PagedAllocator):
             if len(ids) > need:
                 taken += ids[: -need - 1 : -1]
                 del ids[-need:]
+                self._evicted(run.segment, run.stop, run.stop + need)
                 return taken
             ids.reverse()
             taken += ids
             need -= len(ids)
             self._drop(run)
+            self._evicted(run.segment, run.first, run.stop)
             if not need:
                 return taken
+
+    def _evicted(self, segment: Segment, first: int, stop: int) -> None:
+        """A copy of these blocks is no longer on the GPU; the last of them went first."""
 
     def _drop(self, run: Run) -> None:
         run.unlink()

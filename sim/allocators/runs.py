@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..content import Segment
+from .tiers import Load
 
 
 class Run:
@@ -12,7 +13,7 @@ class Run:
     the same content: the one that was registered first is found (``segment.runs`` is in order).
     """
 
-    __slots__ = ("after", "before", "first", "ids", "refs", "segment")
+    __slots__ = ("after", "before", "first", "ids", "load", "refs", "segment")
 
     before: Run
     after: Run
@@ -22,6 +23,8 @@ class Run:
         self.first = first
         self.ids = ids
         self.refs = refs
+        self.load: Load | None = None
+        """What brings its contents up from a tier; None where they were computed here."""
 
     @property
     def stop(self) -> int:

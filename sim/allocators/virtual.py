@@ -5,7 +5,9 @@ addresses, which cost nothing; as its tokens come, physical pages are mapped beh
 taken from the pool at once is a page for each tensor (keys and values of every layer): room for
 ``block_size`` tokens of one request. So memory is held as with paged blocks of that size, but
 
-- no two requests have an address in common, so nothing is shared and there is no prefix cache;
+- no two sequences have an address in common, so nothing is shared and there is no prefix cache;
+  samples and beams have pages of their own, mapped as those of the first of their group are, and
+  what they have in common is copied;
 - the attention kernel sees contiguous tensors and needs no block table;
 - no block is set aside as the null block: all whole pages that the pool has room for are used, and
   what is left beside them is of use to nobody.
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..group import Folded, Group, sequences
 from ..request import Request
 from .base import Usage
 from .layout import KINDS, Layout, TokensOf
@@ -69,9 +72,65 @@ class VirtualAllocator(PagedAllocator):
         self._left_over = pool_slots - self._paged_slots
 
     def why_never(self, request: Request) -> str:
-        if self.blocks_for(request.kv_tokens) <= self.num_pages:
+        needed = sum(self.blocks_for(one.kv_tokens) for one in sequences(request))
+        if needed <= self.num_pages:
             return ""
         return f"needs more than all {self.num_pages} pages of the pool"
+
+    def can_admit(self, request: Request, tokens: int, *, others_run: bool) -> bool:
+        group = request.group
+        if group is None:
+            return super().can_admit(request, tokens, others_run=others_run)
+        free = self.num_free - (self.watermark_blocks if others_run else 0)
+        if group.folded is not None:
+            return group.folded.num_blocks + group.folded.num_more <= free
+        gate = request.known if self.reserve_full_isl else tokens
+        return self.blocks_for(gate) * group.width <= free
+
+    def admit(self, request: Request, tokens: int) -> None:
+        group = request.group
+        if group is None or group.folded is None:
+            for one in sequences(request):
+                super().admit(one, tokens)
+            return
+        group.folded = None
+        for one, known in zip(group.members, group.kept, strict=True):
+            super().admit(one, known)
+
+    def extend(self, request: Request, tokens: int) -> bool:
+        group = request.group
+        if group is None or (group.forked and not group.recovering):
+            return super().extend(request, tokens)
+        if group.recovering:
+            return True
+        pages = (self.blocks_for(tokens) - len(request.blocks)) * group.width
+        if pages > self.num_free:
+            return False
+        return all([super(VirtualAllocator, self).extend(one, tokens) for one in group.members])
+
+    def fork(self, group: Group) -> None:
+        self._copy_prompt(group)
+
+    def reorder(self, group: Group, parents: list[int], tokens: int) -> None:
+        moved = sum(place != parent for place, parent in enumerate(parents))
+        self.num_copied_slots += moved * tokens
+
+    def fold(self, group: Group) -> None:
+        prompt = group.members[0].prompt_tokens
+        own = [known - 1 for known in group.kept]
+        pages = sum(map(self.blocks_for, own))
+        more = sum(map(self.blocks_for, group.kept)) - pages
+        computed = prompt + sum(tokens - prompt for tokens in own)
+        group.folded = Folded(((),) * group.width, pages, more, computed)
+        for one in group.members:
+            self.release(one)
+
+    def recovered(self, group: Group) -> None:
+        self._copy_prompt(group)
+
+    def _copy_prompt(self, group: Group) -> None:
+        """The first member's prompt, once for each of the others."""
+        self.num_copied_slots += group.members[0].prompt_tokens * (group.width - 1)
 
     def usage(self, *, blocked: bool) -> Usage:
         held = self._paged_slots - self.num_free * self.block_size

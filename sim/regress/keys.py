@@ -1,8 +1,8 @@
 """What a case may say: the options of ``kvsim simulate`` under their long names, with their kinds.
 
 They are the fields of ``Intake`` (what arrives) and of ``Deployment``, the other flags of a server,
-and the hardware. Three have the command line's unit: ``rate`` and ``think_time`` (seconds) and
-``non_kv_memory`` (GiB).
+and the hardware. They have the command line's unit: ``rate`` and ``think_time`` seconds,
+``non_kv_memory`` GiB, those of ``offloading`` GiB, GB/s and us.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, get_args, get_type_hints
 
 from ...traces.intake import Intake
 from ..deployment import Deployment
+from ..offloading import FLAGS as OFFLOADING_FLAGS
 
 Scalar = str | int | float | bool
 BYTES_PER_GIB = 1 << 30
@@ -31,6 +32,7 @@ _SERVER: dict[str, type] = {
     "non_kv_memory": float,
     "engine": str,
     "hybrid_kv_cache": bool,
+    **dict.fromkeys(OFFLOADING_FLAGS.values(), float),
 }
 _UNITS = {"rate_per_s": "rate", "think_time_s": "think_time"}
 _FILES = ("trace", "tokenizer", "profile")
@@ -52,7 +54,7 @@ KEYS: dict[str, type] = {
     **_WORK,
     **_HARDWARE,
     **_SERVER,
-    **_kinds(Deployment, without=("kv_groups", "kv_row_bytes", "max_model_len")),
+    **_kinds(Deployment, without=("kv_groups", "kv_row_bytes", "max_model_len", "tiers")),
 }
 """Every option that a case may set, and the kind of its value."""
 

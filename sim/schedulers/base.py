@@ -93,6 +93,8 @@ class Step:
     events: list[Event] | None = None
     hits: dict[Request, int] = field(default_factory=dict)
     """Tokens of the admitted that were found in the prefix cache."""
+    loads: list[Request] = field(default_factory=list)
+    """Admitted that wait until what was found has come up from a tier below the GPU."""
 
     def take_returned(self) -> int:
         """Tokens that came back since this was last asked."""
@@ -440,6 +442,8 @@ class Scheduler(ABC):
             step.events.append(Event("a", request, tokens, cached, blocks))
         if row.cached_tokens < 0:
             row.cached_tokens = cached
+            if request.load is not None:
+                request.tier_tokens = self.allocator.tier_tokens(request)
         if not request.swapped_tokens:
             row.wasted_tokens += max(0, request.lost_tokens - cached)
         if cached:
@@ -452,6 +456,10 @@ class Scheduler(ABC):
         self.batch.admit(request)
         request.computed = cached
         self.batch.prefill_tokens += cached
+        if request.load is not None:
+            self.batch.start_loading(request)
+            step.loads.append(request)
+            return 0
         self._give(request, tokens, step)
         given = tokens
         if request.group is not None:
@@ -476,6 +484,13 @@ class Scheduler(ABC):
             self.batch.prefill_tokens += one.computed
             self._give(one, 1, step)
         return len(mates)
+
+    def end_load(self, request: Request) -> None:
+        """What the request found is on the GPU: from the next step on it computes the rest."""
+        assert request.load is not None, "it waits for a load"
+        request.load.done = True
+        request.load = None
+        self.batch.end_loading(request)
 
     def _new_step(self) -> Step:
         return Step(order=[], events=[]) if self._keep_log else Step()

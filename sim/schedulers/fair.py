@@ -85,7 +85,7 @@ class FairQueue:
             self._drop(request)
 
     def victim(self, batch: RunningBatch) -> Request:
-        return max(batch.requests, key=lambda one: (self.counters[one.tenant], one.sequence))
+        return max(batch.preemptible(), key=lambda one: (self.counters[one.tenant], one.sequence))
 
     def may_change(self) -> bool:
         return len(self._queues) > 1

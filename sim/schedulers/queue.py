@@ -111,4 +111,4 @@ class PriorityQueue(Settled, list[tuple[Key, Request]]):
 
     def victim(self, batch: RunningBatch) -> Request:
         # of equals the first in running order: ids do not count (golden/RULES.md 3.5)
-        return max(batch.requests, key=lambda request: self.key(request)[:2])
+        return max(batch.preemptible(), key=lambda request: self.key(request)[:2])

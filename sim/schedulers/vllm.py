@@ -69,7 +69,10 @@ class VllmScheduler(Scheduler):
         cap = self._cap(len(self.batch.requests) + len(self.waiting))
         tokens, cached = self._head_tokens(budget, cap)
         self.blocked = False
-        return tokens > 0 and self._ask(self.waiting.head(), cached + tokens)
+        if not tokens:
+            return False
+        head = self.waiting.head()
+        return self._ask(head, cached + (0 if self.allocator.must_load(head) else tokens))
 
     def _cap(self, queued: int) -> int:
         """Most tokens a prefill gets in one step; a lone request is not capped."""
@@ -131,6 +134,8 @@ class VllmScheduler(Scheduler):
             head = self.waiting.head()
             if held and head.known - cached > 1:
                 return
+            if self.allocator.must_load(head):
+                tokens = 0  # it computes when its load is done
             if not self._ask(head, cached + tokens):
                 if step.events is not None:
                     step.events.append(Event("f", head, tokens))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kvsim.sim.deployment import Deployment
-from kvsim.sim.result import CANCELLED, FINISHED, REJECTED, Result
+from kvsim.sim.result import Result
 from kvsim.sim.schedulers.policies import POLICIES
 from kvsim.sim.simulation import simulate
-from kvsim.sim.summary import CATEGORIES, summarise
+from kvsim.sim.summary import summarise
+from support.laws import assert_causal, assert_equal
 from support.workloads import (
     ALLOCATORS,
     COSTS,
@@ -91,8 +91,8 @@ def _check_law(
         )
         for exact in (False, True)
     ]
-    _assert_equal(*runs)
-    _assert_causal(runs[0])
+    assert_equal(*runs)
+    assert_causal(runs[0])
 
 
 @pytest.mark.parametrize(("kind", "scheduler"), KINDS)
@@ -119,53 +119,9 @@ def _check_groups(kind: str, scheduler: str, data: st.DataObject) -> None:
     allocator = data.draw(st.sampled_from([one for one in ALLOCATORS if one[0] == kind]))
     work = data.draw(workloads(allocator=allocator, scheduler=scheduler))
     macro, exact = (work.run(exact_steps=exact_steps) for exact_steps in (False, True))
-    _assert_equal(macro, exact)
+    assert_equal(macro, exact)
     assert macro.moved == exact.moved
-    _assert_causal(macro)
-
-
-def _assert_equal(macro: Result, exact: Result) -> None:
-    for name, column in exact.requests.items():
-        if column.dtype.kind == "f":
-            np.testing.assert_allclose(macro.requests[name], column, rtol=1e-9, err_msg=name)
-        else:
-            np.testing.assert_array_equal(macro.requests[name], column, err_msg=name)
-    assert macro.num_steps == exact.num_steps
-    assert macro.peak_waiting == exact.peak_waiting
-    _assert_close(summarise(macro).to_json(), summarise(exact).to_json())
-
-
-def _assert_close(macro: object, exact: object) -> None:
-    if isinstance(exact, dict):
-        assert isinstance(macro, dict)
-        assert list(macro) == list(exact)
-        for key in exact:
-            _assert_close(macro[key], exact[key])
-    elif isinstance(exact, float):
-        assert macro == pytest.approx(exact, rel=1e-8, abs=1e-8)
-    else:
-        assert macro == exact
-
-
-def _assert_causal(result: Result) -> None:
-    requests = result.requests
-    done = result.status == FINISHED
-    rejected = result.status == REJECTED
-    cancelled = result.status == CANCELLED
-    assert (done | rejected | cancelled).all(), "every request ends, is rejected or is cancelled"
-    assert (np.asarray(requests["reject_reason"])[rejected] != "").all()
-    order = ["arrival_s", "scheduled_s", "first_token_s", "finish_s"]
-    times = [np.asarray(requests[name], dtype=float)[done] for name in order]
-    for earlier, later in pairwise(times):
-        assert (earlier <= later).all()
-    segments = result.segments
-    ends = np.asarray(segments["start_s"]) + np.asarray(segments["duration_s"])
-    assert (np.asarray(segments["duration_s"]) > 0).all(), "time never goes back"
-    np.testing.assert_array_less(ends[:-1], np.asarray(segments["start_s"])[1:] + 1e-9)
-    total = sum(np.asarray(segments[name], dtype=float) for name in CATEGORIES)
-    np.testing.assert_allclose(total, result.pool_slots, rtol=1e-9)
-    for name in CATEGORIES:
-        assert (np.asarray(segments[name]) >= -1e-6).all(), name
+    assert_causal(macro)
 
 
 @LAW
@@ -270,5 +226,5 @@ def _assert_law(trace: Columns, deployment: Deployment, blocks: int) -> tuple[Re
         )
         for exact_steps in (False, True)
     )
-    _assert_equal(macro, exact)
+    assert_equal(macro, exact)
     return macro, exact

@@ -42,7 +42,11 @@ from support.workloads import (
 )
 
 CONTIGUOUS = st.sampled_from([one for one in ALLOCATORS if one[0] == "contiguous"])
-KINDS_OF = {"paged": st.just(ALLOCATORS[0]), "contiguous": CONTIGUOUS}
+KINDS_OF = {
+    "paged": st.just(ALLOCATORS[0]),
+    "contiguous": CONTIGUOUS,
+    "virtual": st.just(("virtual", "max", "buddy")),
+}
 MATRIX = [(kind, scheduler) for kind in KINDS_OF for scheduler in SCHEDULERS]
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 LAW = settings(max_examples=10, deadline=None, suppress_health_check=SLOW)

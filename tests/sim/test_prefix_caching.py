@@ -19,31 +19,10 @@ from kvsim.sim.result import Result
 from kvsim.sim.simulation import simulate
 from kvsim.sim.summary import summarise
 from kvsim.traces import Trace, load_trace, measured_cached_tokens, recorded_workers
+from support.chains import trace_of
 
 COST = AffineCost(base_s=5e-3, per_scheduled_token_s=2e-6, per_context_token_s=1e-8)
 NAN = float("nan")
-
-
-def trace_of(
-    chains: list[list[int]],
-    prompts: list[int],
-    outputs: list[int],
-    *,
-    size: int,
-    gap_s: float = 10.0,
-    parent: list[int] | None = None,
-) -> Trace:
-    """Requests with prefix ids of ``size`` tokens, so far apart that each ends before the next."""
-    return Trace(
-        name="by hand",
-        prompt_tokens=np.array(prompts),
-        output_tokens=np.array(outputs),
-        arrival_s=np.arange(len(prompts)) * gap_s,
-        hash_ids=np.array([i for chain in chains for i in chain], dtype=np.uint64),
-        hash_offsets=np.cumsum([0, *map(len, chains)]),
-        hash_block_size=size,
-        parent=None if parent is None else np.array(parent),
-    )
 
 
 def hits(trace: Trace, *, blocks: int = 4000, **flags: object) -> list[int]:

@@ -75,7 +75,12 @@ def test_everything_that_decides_a_schedule(servers: list[Mapping[str, Any]]) ->
     assert flags >= {
         *("kv_groups", "concurrency", "watermark", "max_num_active_seqs", "scheduling_policy"),
         *("enable_chunked_prefill", "long_prefill_token_threshold", "prefill_schedule_interval"),
-        *("scheduler_reserve_full_isl", "tensor_parallel_size", "pipeline_parallel_size"),
+        *(
+            "mixed_batches",
+            "scheduler_reserve_full_isl",
+            "tensor_parallel_size",
+            "pipeline_parallel_size",
+        ),
         *("kv_cache_dtype", "block_size", "max_num_batched_tokens", "max_num_seqs"),
     }
     assert {server.get("on_impossible", "reject") for server in servers} == set(ON_IMPOSSIBLE)

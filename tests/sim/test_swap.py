@@ -228,7 +228,7 @@ def test_moves_take_exactly_their_time(scheduler: str, data: st.DataObject) -> N
     trace = replace(work.trace, arrival_s=np.zeros(n), parent=None, delay_s=None, cancel_s=None)
     deployment = replace(
         work.deployment,
-        preemption_mode="recompute" if kind[0] == "contiguous" else "swap",
+        preemption_mode="swap" if kind[0] == "paged" else "recompute",
         swap_overlap=False,
         **PLAIN,
     )

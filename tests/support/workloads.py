@@ -88,7 +88,9 @@ ALLOCATORS = [
         for reservation in ("max", "pow2", "oracle")
         for placement in ("buddy", "first_fit", "best_fit")
     ],
+    ("virtual", "max", "buddy"),
 ]
+PAGE_BYTES = 64 << 10
 SCHEDULERS = ["vllm", "vllm_v0", "sarathi", "orca", "static"]
 
 
@@ -291,6 +293,9 @@ def deployments(
         watermark=draw(st.sampled_from([0.0, 0.0, 0.1])),
         scheduler_reserve_full_isl=draw(st.booleans()),
     )
+    if kind == "virtual":  # pages of 1 to 16 tokens, some with a rest that holds none
+        row = PAGE_BYTES // block_size - draw(st.sampled_from([0, 0, 300]))
+        deployment = replace(deployment, page_bytes=PAGE_BYTES, kv_row_bytes=row)
     if scheduler == "vllm":
         deployment = replace(
             deployment,
