@@ -7,6 +7,7 @@ that has its last token leaves alone. The beams of a search go in step: all have
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import NamedTuple
 
 from .beams import BeamSurvival
@@ -74,6 +75,26 @@ class Group:
         if not self.kept or member not in self.members:
             return None
         return self.kept[self.members.index(member)]
+
+    def recovered_tokens(self, block_size: int) -> list[int]:
+        """Of each member the tokens that are there again while the first computes for all.
+
+        Its own come first, then what the others had beside those before them.
+        """
+        left, there = self.members[0].computed, list[int]()
+        for place, known in enumerate(self.kept):
+            shared = found = 0
+            for other, tokens in zip(self.members[:place], there, strict=True):
+                pairs = zip(self.members[place].blocks, other.blocks, strict=False)
+                slots = block_size * sum(
+                    1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)
+                )
+                if slots > shared:
+                    shared, found = slots, min(slots, tokens)
+            own = min(left, known - shared)
+            left -= own
+            there.append(found + own)
+        return there
 
     def restore(self) -> None:
         """The members' known tokens are their own again."""

@@ -13,12 +13,13 @@ it, hold its full blocks together and copy its last, partial one.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from ..group import Folded, Group
 from ..request import Request
 from .base import Growth, Usage
-from .layout import Blocks, BlockView
+from .layout import Blocks, BlockView, Layout, TokensOf
 from .paged import PagedAllocator
 
 
@@ -198,6 +199,20 @@ class SharingAllocator(PagedAllocator):
         cached = (self._num_pinned_blocks - used_pins) * size
         held = self.pool_slots - len(self.free) * size - cached
         return Usage(held, internal, 0, cached, shared)
+
+    def layout(
+        self, tokens_of: TokensOf, *, blocked: bool, view_slots: int | None = None
+    ) -> Layout:
+        def there(requests: Sequence[Request]) -> list[int]:
+            """Groups that compute again what they had have less than their members say."""
+            tokens, again = tokens_of(requests), dict[Request, int]()
+            for group in {request.group for request in requests}:
+                if group is not None and group.recovering:
+                    found = group.recovered_tokens(self.block_size)
+                    again.update(zip(group.members, found, strict=True))
+            return [again.get(one, n) for one, n in zip(requests, tokens, strict=True)]
+
+        return super().layout(there, blocked=blocked, view_slots=view_slots)
 
     def needers(self, step: int) -> list[Request]:
         due = super().needers(step)

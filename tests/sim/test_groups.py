@@ -409,3 +409,42 @@ def test_what_groups_cannot_have(flags: dict[str, Any], message: str) -> None:
 def test_beams_do_not_fan_out() -> None:
     with pytest.raises(ValueError, match=r"^beam_width\(=4\) needs parallel_sampling fork"):
         serve([5], [4], beams=[4], parallel_sampling="fan_out")
+
+
+def test_a_preempted_group_computes_again_what_it_had() -> None:
+    """4 + 9 tokens, and two samples of 8 + 5; five blocks; 5 tokens in a step.
+
+    The prompts take three steps. In step 4 the second sample finds no block: both go. They lost two
+    blocks, 8 tokens, with the two last known ones 10 to compute when the first has ended (step 9):
+    5 in step 10, 5 in step 11, in 4 blocks. Until then what they share has no second holder's KV.
+    """
+    result = serve([4, 8], [9, 5], n=[1, 2], blocks=6, max_num_batched_tokens=5)
+    assert result.requests["num_preemptions"].tolist() == [0, 1]
+    assert result.requests["wasted_tokens"].tolist() == [0, 8]
+    held, tokens, saved = (column[-5:] for column in slots(result))
+    assert held == [16] * 5
+    assert tokens == [5, 10, 12, 14, 16]
+    assert saved == [0, 0, 8, 8, 8]
+    assert result.num_steps == 14
+    assert result.requests["generated_tokens"].tolist() == [9, 10]
+
+
+def test_beams_go_in_step_where_the_budget_is_short() -> None:
+    """Two times three sequences of 2 + 4 tokens, four tokens in a step.
+
+    Step 1 computes both prompts. Then the first group takes three tokens of every step; the one
+    that is left is of use to a sample of the second, but not to one beam of three.
+    """
+    samples, beams = (
+        serve([2, 2], [4, 4], max_num_batched_tokens=4, moves=FREE, **{kind: [3, 3]})
+        for kind in ("n", "beams")
+    )
+    # decodes: 3 + 1 three times, then the two samples that got nothing, or all three beams
+    assert samples.segments["num_decodes"].tolist() == [0, 4, 4, 4, 0, 2, 2]
+    assert beams.segments["num_decodes"].tolist() == [0, 3, 3, 3, 0, 3, 3]
+    for result in (samples, beams):
+        assert result.requests["finish_s"] == pytest.approx([0.04, 0.07], abs=1e-4)
+        assert result.requests["generated_tokens"].tolist() == [12, 12]
+
+
+FREE = FakeMoves(per_copied_block_ns=0, per_swapped_block_ns=0)

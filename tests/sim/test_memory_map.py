@@ -31,7 +31,15 @@ from kvsim.sim.replica import Replica
 from kvsim.sim.request import Request
 from kvsim.sim.result import CATEGORIES, Result
 from kvsim.sim.simulation import simulate
-from support.workloads import ALLOCATORS, COSTS, SCHEDULERS, Columns, deployments, traces
+from support.workloads import (
+    ALLOCATORS,
+    COSTS,
+    SCHEDULERS,
+    Columns,
+    deployments,
+    traces,
+    workloads,
+)
 
 CONTIGUOUS = st.sampled_from([one for one in ALLOCATORS if one[0] == "contiguous"])
 KINDS_OF = {
@@ -157,6 +165,36 @@ def _check_law(kind: str, scheduler: str, data: st.DataObject) -> None:
         exact_steps=data.draw(st.integers(0, 3)) == 0,
         memory_map=Everything(),
     )
+
+
+@pytest.mark.parametrize(("kind", "scheduler"), MATRIX)
+@LAW
+@given(data=st.data())
+def test_the_map_is_the_ledger_of_groups(kind: str, scheduler: str, data: st.DataObject) -> None:
+    """Samples and beams that share blocks, a pinned prefix, swaps."""
+    work = data.draw(workloads(allocator=data.draw(KINDS_OF[kind]), scheduler=scheduler))
+    work.run(exact_steps=False, memory_map=Everything())
+
+
+@pytest.mark.parametrize("budget", range(3, 14))
+def test_the_map_of_a_group_that_computes_again_what_it_had(budget: int) -> None:
+    """Blocks that two samples share fill while the first of them computes for both."""
+    looks = Everything()
+    result = simulate(
+        Columns(
+            arrival_s=np.zeros(2),
+            prompt_tokens=np.array([4, 9]),
+            output_tokens=np.array([9, 7]),
+            num_samples=np.array([1, 2]),
+        ),
+        deployment=Deployment(max_model_len=64, block_size=4, max_num_batched_tokens=budget),
+        cost=STEPS,
+        num_gpu_blocks=1 + 6,
+        check=True,
+        memory_map=looks,
+    )
+    assert result.requests["wasted_tokens"][1] > 0
+    assert looks.seen["shared"]
 
 
 FULL = KVGroup(kind="full", num_layers=1, block_size=4, page_bytes=1)
