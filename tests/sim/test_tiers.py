@@ -180,6 +180,18 @@ def test_an_endless_tier_finds_what_an_endless_gpu_finds(data: st.DataObject) ->
     assert not below.tiers[-1].lost_bytes
 
 
+@pytest.mark.parametrize("async_scheduling", [False, True])
+def test_endless_tiers_equal_an_endless_gpu_where_nothing_overlaps(async_scheduling: bool) -> None:
+    """The same at the trace's own times, as each request ends before the next one comes."""
+    chains = [1, 2, 3, 1, 2, 1, 4, 3, 2, 1, 1, 4]
+    trace = _prompts(chains, [20.0 * i for i in range(len(chains))], outputs=40)
+    below = _served(trace, tiers=tiers_of(1, ENDLESS), async_scheduling=async_scheduling)
+    endless = _served(trace, blocks=1000, tiers=(), async_scheduling=async_scheduling)
+    found = below.requests["cached_tokens"]
+    np.testing.assert_array_equal(found, endless.requests["cached_tokens"])
+    assert below.requests["secondary_hit_tokens"].sum() > 0
+
+
 @LAW
 @given(data=st.data())
 def test_what_moves_is_conserved(data: st.DataObject) -> None:
@@ -430,3 +442,50 @@ def test_a_request_that_loads_keeps_its_seat_in_the_timeline() -> None:
     assert (running[0], waiting[0]) == (1, 0)
     events = json.loads(timeline_text(result))["traceEvents"]
     assert "loading" in {event["name"] for event in events}
+
+
+def _law(trace: Trace, deployment: Deployment, blocks: int) -> Result:
+    macro, exact = (
+        simulate(
+            trace,
+            deployment=deployment,
+            cost=COST,
+            num_gpu_blocks=blocks,
+            exact_steps=exact_steps,
+            check=True,
+        )
+        for exact_steps in (False, True)
+    )
+    _assert_equal(macro, exact)
+    return macro
+
+
+@pytest.mark.parametrize("blocks", range(28, 38))
+def test_a_beginning_that_sinks_makes_its_request_fit(blocks: int) -> None:
+    """On the GPU it would be computed on at once; below, it is loaded first, which takes less."""
+    chains = [[1], [2, 20, 21, 22], [3], [2, 20, 21, 22, 23, 24, 25, 26]]
+    trace = trace_of(chains, [40, 165, 75, 325], [500, 1, 1, 1], size=40)
+    trace = replace(trace, arrival_s=np.array([0.0, 0.2, 0.4, 0.9]))
+    deployment = Deployment(
+        max_model_len=600,
+        enable_prefix_caching=True,
+        scheduler_reserve_full_isl=False,
+        max_num_batched_tokens=300,
+        tiers=tiers_of(100, bytes_per_s=1e4),
+    )
+    _law(trace, deployment, blocks)
+
+
+def test_a_loaded_request_is_computed_in_its_turn() -> None:
+    """It was admitted before the one that prefills meanwhile: the budget is its own first."""
+    trace = trace_of([[1], [2], [1], [3]], [165, 1300, 400, 900], [1, 1, 5, 5], size=160)
+    trace = replace(trace, arrival_s=np.array([0.0, 10.0, 20.0, 20.5]))
+    deployment = Deployment(
+        max_model_len=1400,
+        enable_prefix_caching=True,
+        max_num_batched_tokens=32,
+        tiers=tiers_of(100, bytes_per_s=1e4),
+    )
+    result = _law(trace, deployment, 87)
+    assert result.loads["end_s"][0] > 20.5
+    assert result.requests["first_token_s"][2] < result.requests["first_token_s"][3]
