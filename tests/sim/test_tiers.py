@@ -30,7 +30,7 @@ from kvsim.sim.serve_command import serve_command
 from kvsim.sim.simulation import simulate
 from kvsim.sim.summary import summarise
 from kvsim.traces import Trace
-from support.workloads import COSTS, deployments, traces
+from support.workloads import COSTS, Columns, deployments, traces
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 LAW = settings(max_examples=100, deadline=None, suppress_health_check=SLOW)
@@ -105,6 +105,7 @@ def _check_law(data: st.DataObject) -> None:
     )
     _assert_equal(macro, exact)
     _assert_causal(macro)
+    assert macro.tiers == exact.tiers
 
 
 @LAW
@@ -489,3 +490,40 @@ def test_a_loaded_request_is_computed_in_its_turn() -> None:
     result = _law(trace, deployment, 87)
     assert result.loads["end_s"][0] > 20.5
     assert result.requests["first_token_s"][2] < result.requests["first_token_s"][3]
+
+
+@pytest.mark.parametrize("async_scheduling", [False, True])
+def test_what_sinks_does_not_depend_on_the_steps_taken_at_once(async_scheduling: bool) -> None:
+    """Answers that repeat others fill blocks of which older copies are just being evicted."""
+    trace = Columns(
+        arrival_s=None,
+        prompt_tokens=np.array([28, 2, 103, 82, 119, 56, 96, 103, 33, 114, 38, 54]),
+        output_tokens=np.array([104, 117, 97, 5, 66, 95, 51, 55, 114, 92, 62, 96]),
+        prefix_row=np.array([-1, 0, -1, 1, 0, 4, 3, 3, 4, 4, 0, 0]),
+        prefix_tokens=np.array([0, 0, 0, 8, 116, 3, 18, 83, 22, 53, 8, 49]),
+        priority=np.array([2, 0, 0, 1, 2, 0, 2, 0, 0, 1, 0, 0]),
+    )
+    deployment = Deployment(
+        max_model_len=128,
+        max_num_seqs=3,
+        max_num_batched_tokens=17,
+        block_size=3,
+        enable_prefix_caching=True,
+        async_scheduling=async_scheduling,
+        scheduling_policy="priority",
+        tiers=tiers_of(ENDLESS, bytes_per_s=1e6),
+    )
+    macro, exact = (
+        simulate(
+            trace,
+            deployment=deployment,
+            cost=COST,
+            num_gpu_blocks=88,
+            concurrency=4,
+            exact_steps=exact_steps,
+            check=True,
+        )
+        for exact_steps in (False, True)
+    )
+    _assert_equal(macro, exact)
+    assert macro.tiers == exact.tiers
