@@ -83,7 +83,6 @@ COSTS: dict[str, StepCost] = {
 
 ALLOCATORS = [
     ("paged", "max", "buddy"),
-    ("virtual", "max", "buddy"),
     *[
         ("contiguous", reservation, placement)
         for reservation in ("max", "pow2", "oracle")
@@ -281,7 +280,6 @@ def deployments(
         placement=placement,
         scheduler=scheduler,
         block_size=block_size,
-        kv_row_bytes=(1 << 16) // block_size,
         max_model_len=draw(st.sampled_from([64, 128, 256])),
         max_num_seqs=draw(st.sampled_from([1, 3, 64])),
         max_num_batched_tokens=draw(st.sampled_from([4, 17, 64, 2048])),
