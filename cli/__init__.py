@@ -13,6 +13,7 @@ from .. import __version__
 from . import calibrate, regress, traces
 from .conform import conform
 from .planning import plan, simulate
+from .reproduce import reproduce
 from .results import compare, validate
 from .sizing import cost, gpus, memory, models
 from .usage import OneSentenceGroup
@@ -25,7 +26,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (plan, simulate, compare, validate, memory, cost, gpus, models, conform):
+for command in (
+    plan,
+    simulate,
+    compare,
+    validate,
+    memory,
+    cost,
+    gpus,
+    models,
+    conform,
+    reproduce,
+):
     app.command()(command)
 app.add_typer(traces.app, name="trace")
 app.add_typer(regress.app, name="regress")

@@ -40,6 +40,11 @@ def allocator_names(incomplete: str) -> list[str]:
     return _beginning(ALLOCATORS, incomplete)
 
 
+def reproducible_names(incomplete: str) -> list[str]:
+    """Published results."""
+    from ..sim.reproduce import ROWS
+
+    return _beginning(ROWS, incomplete)
 def page_sizes(incomplete: str) -> list[str]:
     """Sizes of a page of virtual-contiguous memory."""
     from ..sim.pages import PAGE_SIZES

@@ -184,6 +184,8 @@ class AsyncReplica(Replica):
             return 0
         first = self.batch.step + 1
         limit = self.batch.next_end() - first
-        if self.scheduler.limits.enable_chunked_prefill or not self.scheduler.waiting:
+        limits = self.scheduler.limits
+        budget_left = limits.max_num_batched_tokens > self.batch.num_decodes
+        if not self.scheduler.waiting or (limits.enable_chunked_prefill and budget_left):
             limit += 1
         return self.allocator.decode_steps(first, limit)

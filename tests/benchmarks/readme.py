@@ -1,7 +1,8 @@
 """Writes the figures of the README and of docs/: every block between ``begin:`` and ``end:`` marks.
 
     .venv/bin/python tests/benchmarks/readme.py [--trace CSV] [--prefix-trace JSONL]   write them
-    .venv/bin/python tests/benchmarks/readme.py --check                 compare all but the speed
+    .venv/bin/python tests/benchmarks/readme.py --reproduce             and the published results
+    .venv/bin/python tests/benchmarks/readme.py --check                 compare all but these two
 
 ``tests/test_readme.py`` runs the comparison, so a figure that is out of date fails the tests.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))  # support/, as pytest has it
 SHARED = ROOT.parent / "shared"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "accuracy.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "accuracy.md", ROOT / "docs" / "reproduce.md")
 """Each block stands in one of them."""
 PLAN = ["plan", "--gpu", "a100", "--block-size", "16"]
 PICTURES = ("where-the-bytes-go.png", "memory-map.png")
@@ -194,6 +195,17 @@ def kernels_block() -> str:
     return "\n".join(lines)
 
 
+def reproduced_block() -> str:
+    """Every published result, full set: some minutes."""
+    from kvsim.sim.reproduce.run import chosen, reproduce
+    from kvsim.sim.reproduce.setup import Setting
+    from support.reproduced import table
+
+    traces = SHARED / "traces"
+    setting = Setting(full=True, traces=traces if traces.is_dir() else None)
+    return table(reproduce(chosen((), full=True), setting=setting).claims)
+
+
 def speed_block(trace: str, prefix_trace: str) -> str:
     """The benchmark's table."""
     sys.path.insert(0, str(Path(__file__).parent))
@@ -259,6 +271,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--trace", default="", help="the Azure conversation trace, for the speed")
     parser.add_argument("--prefix-trace", default="", help="the Mooncake conversation trace")
+    parser.add_argument("--reproduce", action="store_true", help="the published results, too")
     arguments = parser.parse_args()
     if arguments.check:
         stale = stale_blocks()
@@ -268,6 +281,8 @@ def main() -> int:
         write_block(name, make())
     if arguments.trace and arguments.prefix_trace:
         write_block("speed", speed_block(arguments.trace, arguments.prefix_trace))
+    if arguments.reproduce:
+        write_block("reproduced", reproduced_block())
     _draw_pictures()
     return 0
 
