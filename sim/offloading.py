@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from math import isfinite
 
-from ..calibration.gpus import GPUSpec
+from ..calibration.step_cost import NS_PER_S
+from ..calibration.ways import Way
 from .allocators.tiers import HOST, SECONDARY, TierSpec
 
 BYTES_PER_GIB = 1 << 30
@@ -39,7 +40,7 @@ class Offloading:
     size_gib: float = 0.0
     """Of host memory, over all GPUs of the server; 0 = none."""
     bandwidth_gb_per_s: float | None = None
-    """Of one GPU's link to the host, one direction; None = its PCIe."""
+    """Of one GPU's link to the host, one direction; None = what moving blocks rests on."""
     secondary_size_gib: float = 0.0
     """Of NVMe or of a cache in the network."""
     secondary_bandwidth_gb_per_s: float | None = None
@@ -94,24 +95,25 @@ class Offloading:
                 f"swap_space(={swap_space_gib:g}){of_all} must be <= host_memory(={room:g}), GiB."
             )
 
-    def tiers(self, gpu: GPUSpec, *, block_bytes: int, num_gpus: int) -> tuple[TierSpec, ...]:
+    def tiers(self, link: Way, *, block_bytes: int, num_gpus: int) -> tuple[TierSpec, ...]:
         """The tiers of a server, from the GPU down; none where there is no host memory.
 
         Args:
-            gpu: whose PCIe link is the default.
+            link: from host memory to one GPU, where no bandwidth is given.
             block_bytes: of one block on one GPU.
             num_gpus: of the server.
         """
         if not self.size_gib:
             return ()
         given = self.bandwidth_gb_per_s
-        link = host_bytes_per_s(gpu) if given is None else given * BYTES_PER_GB
+        rate = link.bytes_per_s if given is None else given * BYTES_PER_GB
         block = num_gpus * block_bytes
         host = TierSpec(
             name=HOST,
             size_bytes=round(self.size_gib * BYTES_PER_GIB),
             block_bytes=block,
-            bytes_per_s=num_gpus * link,
+            bytes_per_s=num_gpus * rate,
+            latency_s=link.call_ns / NS_PER_S,
         )
         if not self.secondary_size_gib:
             return (host,)
@@ -129,7 +131,7 @@ class Offloading:
         """What a reader should know of them."""
         if not tiers:
             return ()
-        asked = "as given" if self.bandwidth_gb_per_s is not None else "PCIe, one direction"
+        asked = "as given" if self.bandwidth_gb_per_s is not None else "the GPU's link"
         origins = {HOST: asked, SECONDARY: "as given"}
         each = "; ".join(
             f"{tier.name} {tier.size_bytes / BYTES_PER_GIB:g} GiB, {tier.num_blocks:,} blocks, "
@@ -141,8 +143,3 @@ class Offloading:
             f"Below the GPU: {each}. A block is in one tier at a time; vLLM keeps a copy in host "
             "memory of what it loads, so that the same size finds less there.",
         )
-
-
-def host_bytes_per_s(gpu: GPUSpec) -> float:
-    """One GPU's link to the host memory, one direction (datasheet)."""
-    return gpu.pcie_bytes_per_s

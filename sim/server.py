@@ -173,7 +173,8 @@ def resolve(
     below = offloading or Offloading()
     if deployment.preemption_mode != "recompute":
         below.check_swaps(deployment.swap_space, deployment.num_gpus)
-    tiers = below.tiers(gpu, block_bytes=budget.block_bytes, num_gpus=deployment.num_gpus)
+    moves = _moves(model, gpu, budget, spec=step_cost_spec, profile=profile)
+    tiers = below.tiers(moves.loading, block_bytes=budget.block_bytes, num_gpus=deployment.num_gpus)
     deployment = replace(deployment, kv_groups=_groups_that_differ(budget), tiers=tiers)
     cost = step_cost(
         step_cost_spec,
@@ -203,7 +204,7 @@ def resolve(
         deployment=deployment,
         budget=budget,
         cost=cost,
-        moves=_moves(model, gpu, budget, spec=step_cost_spec, profile=profile),
+        moves=moves,
         notes=notes,
         max_model_len_from=origin,
         num_gpu_blocks_override=num_gpu_blocks_override,

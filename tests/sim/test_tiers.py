@@ -427,7 +427,10 @@ def test_a_server_has_the_tiers_that_were_asked_for() -> None:
     server = load_server(trace, hardware=hardware, flags=flags)
     host, secondary = server.deployment.tiers
     assert (host.block_bytes, host.num_blocks) == (1 << 21, 64 << 9)
-    assert host.bytes_per_s == 2 * server.gpu.pcie_bytes_per_s
+    assert (
+        host.bytes_per_s == 2 * server.moves.loading.bytes_per_s < 2 * server.gpu.pcie_bytes_per_s
+    )
+    assert host.latency_s == server.moves.loading.call_ns / 1e9 > 0
     assert (secondary.bytes_per_s, secondary.latency_s) == (5e9, 8e-5)
     assert any(note.startswith("Below the GPU: host 64 GiB") for note in server.notes)
     assert "--kv-offloading-size 64.0" in serve_command(server)
