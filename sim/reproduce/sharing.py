@@ -1,8 +1,7 @@
 """What sharing brings in the PagedAttention paper: Fig. 14 and 15 (Kwon et al., SOSP 2023).
 
 Samples and beams of one request share their prompt's blocks; beams share what they have in common
-later, too (``sim.beams``: a model with one parameter, fitted on Alpaca at width 2 alone). A system
-prompt can be pinned once for all requests.
+later, too (``sim.beams``: a model with one parameter, fitted on Alpaca at width 2 alone).
 """
 
 from __future__ import annotations
