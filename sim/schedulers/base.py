@@ -337,7 +337,8 @@ class Scheduler(ABC):
             if self.swap is not None and self.swap.takes(blocks, self._lost(head, head.computed)):
                 head.swapped_tokens = head.computed
                 self.swap.take(head, blocks)
-            self.allocator.release(head)
+            for one in members:
+                self.allocator.release(one)
             head.lost_tokens = head.computed
             head.computed = 0
         row.num_preemptions += 1

@@ -448,3 +448,24 @@ def test_beams_go_in_step_where_the_budget_is_short() -> None:
 
 
 FREE = FakeMoves(per_copied_block_ns=0, per_swapped_block_ns=0)
+
+
+def test_a_group_on_virtual_pages_is_preempted_while_it_prefills() -> None:
+    """4 + 9 tokens, and two samples of 8 + 1; five pages of four tokens, 5 tokens in a step.
+
+    Step 1 maps three pages. In step 2 the first request takes one more and both samples want one:
+    they go, with all of their pages, and come back after step 9, to be computed in two steps.
+    """
+    result = serve(
+        [4, 8],
+        [9, 1],
+        n=[1, 2],
+        blocks=5,
+        allocator="virtual",
+        kv_row_bytes=(1 << 16) // 4,
+        max_num_batched_tokens=5,
+        moves=FREE,
+    )
+    assert result.requests["num_preemptions"].tolist() == [0, 1]
+    assert slots(result)[0][-3:] == [12, 16, 16]
+    assert result.num_steps == 11
