@@ -1,4 +1,4 @@
-"""Published results rerun: one module for each paper, one entry here for each of its figures."""
+"""Published results rerun: modules by paper, one entry here for each of its figures."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from . import (
     blocks,
     jenga,
     pagedattention,
+    preemption,
     prefix_caching,
     rates,
     sarathi,
     seed,
+    shared_prefix,
     sharing,
     vattention,
 )
@@ -27,10 +29,10 @@ ROWS: dict[str, Row] = {
     "pagedattention-fig-13": Row(run=pagedattention.fig_13, weight=15),
     "pagedattention-fig-14": Row(run=sharing.fig_14, weight=40),
     "pagedattention-fig-15": Row(run=sharing.fig_15, weight=60),
-    "pagedattention-fig-16": Row(run=sharing.fig_16, weight=40),
+    "pagedattention-fig-16": Row(run=shared_prefix.fig_16, weight=40),
     "pagedattention-fig-17": Row(run=rates.fig_17, weight=20),
     "pagedattention-fig-18": Row(run=blocks.fig_18, weight=20),
-    "pagedattention-fig-19": Row(run=blocks.fig_19),
+    "pagedattention-fig-19": Row(run=preemption.fig_19),
     "mooncake-conversation": Row(run=prefix_caching.conversation, weight=10),
     "mooncake-table-1": Row(run=prefix_caching.tool_agent, weight=10),
     "jenga-ratio": Row(run=jenga.ratio),

@@ -12,10 +12,11 @@ HEAD = ("| result | figures that hold | verdict | ours (printed) |", "|---|---|-
 
 
 def line(claim: Claim) -> str:
-    """One result: how much of it holds, and its first figures."""
+    """One result: how much of it holds, and some figures, those that do not hold first."""
+    in_order = sorted(claim.checks, key=lambda check: check.held)
     figures = [
         f"{check.what}: {value_words(check.ours, check.unit)} ({check.paper})"
-        for check in claim.checks[:MOST_FIGURES]
+        for check in in_order[:MOST_FIGURES]
     ]
     more = len(claim.checks) - len(figures)
     shown = "; ".join(figures) + (f"; {more} more" if more else "")
