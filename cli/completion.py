@@ -45,6 +45,8 @@ def reproducible_names(incomplete: str) -> list[str]:
     from ..sim.reproduce import ROWS
 
     return _beginning(ROWS, incomplete)
+
+
 def page_sizes(incomplete: str) -> list[str]:
     """Sizes of a page of virtual-contiguous memory."""
     from ..sim.pages import PAGE_SIZES
