@@ -81,6 +81,19 @@ class Offloading:
         named = {field: flags.get(flag) for field, flag in FLAGS.items()}
         return cls(**{field: value for field, value in named.items() if value is not None})
 
+    def check_swaps(self, swap_space_gib: float, num_gpus: int) -> None:
+        """Refuse swaps that the machine has no room for.
+
+        Raises:
+            ValueError: they take more host memory than there is.
+        """
+        room = self.host_memory_gib
+        if room is not None and swap_space_gib * num_gpus > room:
+            of_all = f" for each of {num_gpus} GPUs" if num_gpus > 1 else ""
+            raise ValueError(
+                f"swap_space(={swap_space_gib:g}){of_all} must be <= host_memory(={room:g}), GiB."
+            )
+
     def tiers(self, gpu: GPUSpec, *, block_bytes: int, num_gpus: int) -> tuple[TierSpec, ...]:
         """The tiers of a server, from the GPU down; none where there is no host memory.
 

@@ -171,6 +171,8 @@ def resolve(
             origin = "all that the pool holds"
     budget = budget_for(deployment.max_model_len)
     below = offloading or Offloading()
+    if deployment.preemption_mode != "recompute":
+        below.check_swaps(deployment.swap_space, deployment.num_gpus)
     tiers = below.tiers(gpu, block_bytes=budget.block_bytes, num_gpus=deployment.num_gpus)
     deployment = replace(deployment, kv_groups=_groups_that_differ(budget), tiers=tiers)
     cost = step_cost(

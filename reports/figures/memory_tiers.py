@@ -22,6 +22,9 @@ from .clock import time_axis
 NUM_POINTS = 300
 _LEAST = 8
 """The axis begins at this part of the GPU's pool."""
+_BEYOND = 5
+"""It ends at so many times all memories, where the label of the diamond has room."""
+_SHORT = {"host": "host", "secondary": "second tier"}
 _SIMULATED = CATEGORY_COLOURS["internal"]
 COLOURS = {"host": MEASURE, "secondary": CATEGORY_COLOURS["cached"]}
 
@@ -77,18 +80,19 @@ def _buys(axes: Axes, plan: Plan, curve: CacheCurve) -> None:
     size = marks["GPU"]
     for tier in result.tiers:
         size += tier.size_bytes / words.GIB
-        marks[f"+ {TITLES[tier.name]}"] = size
+        marks[f"+ {_SHORT[tier.name]}"] = size
     sizes, ratios = thinned(curve)
     gib = [block * gib_per_block for block in sizes]
-    end = max(1.5 * size, gib[-1])
+    end = max(_BEYOND * size, gib[-1])
     axes.plot([*gib, end], [*ratios, ratios[-1]], drawstyle="steps-post", color=MEASURE, lw=2)
     simulated = 100 * plan.chosen.summary.prefix_hit_ratio
     top = max(ratios[-1], simulated, 1.0) * 1.4
     for place, (name, at) in enumerate(marks.items()):
-        axes.axvline(at, color=QUIET, lw=1.2, linestyle=(0, (4, 3)))
+        height = 0.98 - 0.1 * (len(marks) - 1 - place)  # no line through a later one's name
+        axes.axvline(at, ymax=height, color=QUIET, lw=1.2, linestyle=(0, (4, 3)))
         axes.annotate(
             f"{name} {at:,.0f} GiB",
-            (at, top * (0.98 - 0.1 * place)),
+            (at, top * height),
             xytext=(-5, 0),
             textcoords="offset points",
             ha="right",
@@ -100,9 +104,9 @@ def _buys(axes: Axes, plan: Plan, curve: CacheCurve) -> None:
     axes.annotate(
         f"simulated {simulated:.1f} %",
         (size, simulated),
-        xytext=(4, -10),
+        xytext=(7, -7),
         textcoords="offset points",
-        ha="right",
+        ha="left",
         va="top",
         color=INK,
         size=FONT_PT - 1,

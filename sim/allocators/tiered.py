@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from ..content import Segment
 from ..request import Request
+from .base import Growth
 from .caching import _MISS, CachingAllocator, _Hit, _shared_blocks
 from .runs import Run, first_copy
 from .tiers import Load, Piece, TierSpec, make_tiers, piece_at
@@ -110,6 +111,41 @@ class TieredAllocator(CachingAllocator):
             runs.append(run)
             at += stop - first
         return runs
+
+    def decode(self, step: int, steps: int) -> list[Growth]:
+        """As the parent, but a block that is full is on the GPU before the next one is evicted.
+
+        Else what sinks would depend on how many steps are taken at once.
+        """
+        if not self._num_writers:
+            return super().decode(step, steps)
+        growths: list[Growth] = []
+        first = 0
+        for offset in range(steps):
+            if self._writers[(step + offset) % self.block_size]:
+                growths += self._bulk(step, first, offset)
+                growths += self._walk(step, offset)
+                first = offset + 1
+        return growths + self._bulk(step, first, steps)
+
+    def _bulk(self, step: int, first: int, stop: int) -> list[Growth]:
+        """Steps in which nobody fills a block that others may find."""
+        if first == stop:
+            return []
+        found = super().decode(step + first, stop - first)
+        return [growth._replace(offset=growth.offset + first) for growth in found]
+
+    def _walk(self, step: int, offset: int) -> list[Growth]:
+        """One step, request by request in running order."""
+        free, cached, internal = self.num_free, self.num_cached, self._internal_slots
+        for request in self.needers(step + offset):
+            fits = self.extend(request, request.known_at(step + offset))
+            assert fits, "decode_steps() has looked"
+        count, size = free - self.num_free, self.block_size
+        if not count:
+            return []
+        evicted = (cached - self.num_cached) * size
+        return [Growth(offset, count * size, self._internal_slots - internal, evicted)]
 
     def may_admit_soon(self, request: Request) -> bool:
         """As the parent; a beginning that sinks to a tier is loaded first, which takes less."""

@@ -206,4 +206,4 @@ def within(
 def _printed(value: float, unit: str) -> str:
     if unit == "share":
         return f"{100 * value:.4g} %"
-    return f"{value:.4g}x" if unit == "x" else f"{value:.6g}"
+    return f"{value:.4g}x" if unit == "x" else f"{value:,.6g}"

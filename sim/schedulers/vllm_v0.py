@@ -3,7 +3,9 @@
 A step is one of two kinds. While the head of the queue can be admitted, a step computes whole
 prompts and nothing else: as many as fit ``max_num_batched_tokens``, the seats and the pool; who
 decodes waits. Else everybody decodes one token. Where a decode finds no block the latest arrival is
-preempted; it goes to the front of the queue and computes its KV again.
+preempted; it goes to the front of the queue and computes its KV again. Who was swapped out (a group
+of several sequences, unless told otherwise) comes back into a step of decodes in which nobody was
+preempted, and no prompt is let in before it.
 
 A prompt is let in if ``watermark`` of the blocks stay free, and refused at arrival if it would take
 more than that leaves of an empty pool. The sum that was asked of a decode is that of the second
@@ -31,7 +33,12 @@ class VllmV0Scheduler(Scheduler):
 
     def schedule(self, now_ns: float) -> Step:
         step = self._new_step()
-        self._admit(step, now_ns)
+        if self._head_is_swapped():
+            self._run_running(step, now_ns)
+            if not step.preempted:
+                self._admit(step, now_ns, swapped=True)
+            return step
+        self._admit(step, now_ns, swapped=False)
         if step.chunks:
             for request in self.batch.requests:
                 if request.decoding:
@@ -44,18 +51,17 @@ class VllmV0Scheduler(Scheduler):
         self.blocked = False
         return self._may_admit(self.limits.max_num_batched_tokens) and self._ask_head()
 
+    def _head_is_swapped(self) -> bool:
+        return bool(self.waiting) and self.waiting.head().swapped_tokens > 0
+
     def _may_admit(self, budget: int) -> bool:
         """Whether nothing but memory can keep the head of the queue waiting."""
         if not self.waiting or not self._has_seats(self.waiting.head()):
             return False
-        return self._head_tokens() <= budget or self._recovers_alone(budget)
-
-    def _head_tokens(self) -> int:
-        """Tokens that the head of the queue has to compute, with those of a group swapped out."""
         head = self.waiting.head()
-        if head.swapped_tokens and head.group is not None and head.group.forked:
-            return head.group.width
-        return head.known - self._found(head)
+        if head.swapped_tokens:
+            return True  # its next step is a decode: these know no budget
+        return head.known - self._found(head) <= budget or self._recovers_alone(budget)
 
     def _recovers_alone(self, budget: int) -> bool:
         """A group computes again what all of its sequences had, which may be more than a step."""
@@ -67,10 +73,11 @@ class VllmV0Scheduler(Scheduler):
         head = self.waiting.head()
         return self._ask(head, head.known)
 
-    def _admit(self, step: Step, now_ns: float) -> None:
+    def _admit(self, step: Step, now_ns: float, *, swapped: bool) -> None:
+        """Admit from the head of the queue those who were swapped out, or those who were not."""
         self.blocked = False
         budget = self.limits.max_num_batched_tokens
-        while self._may_admit(budget):
+        while self._may_admit(budget) and self._head_is_swapped() == swapped:
             head = self.waiting.head()
             found = self._found(head)
             if not self._ask_head():

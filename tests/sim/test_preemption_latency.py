@@ -63,7 +63,7 @@ def test_swap_is_bad_in_small_blocks(latencies: dict[tuple[int, str], float]) ->
 def test_both_are_comparable_in_blocks_of_16_to_64(
     size: int, latencies: dict[tuple[int, str], float]
 ) -> None:
-    assert latencies[size, "recompute"] == pytest.approx(latencies[size, "swap"], rel=0.05)
+    assert latencies[size, "recompute"] == pytest.approx(latencies[size, "swap"], rel=0.1)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -73,6 +73,9 @@ def test_recompute_is_never_a_fifth_above_swap(
     assert latencies[size, "recompute"] <= 1.2 * latencies[size, "swap"]
 
 
-def test_swap_is_a_little_better_in_blocks_of_64(latencies: dict[tuple[int, str], float]) -> None:
-    """With other seeds as well; above 64 either may win, and in blocks of 256 recompute does."""
-    assert latencies[64, "swap"] < latencies[64, "recompute"]
+@pytest.mark.parametrize("size", [64, 128])
+def test_swap_is_a_little_better_in_large_blocks(
+    size: int, latencies: dict[tuple[int, str], float]
+) -> None:
+    """In blocks of 256 and with other seeds as well."""
+    assert latencies[size, "swap"] < latencies[size, "recompute"]

@@ -30,7 +30,7 @@ from kvsim.sim.summary import summarise
 from kvsim.traces import Trace
 from support.chains import trace_of
 from support.laws import assert_causal, assert_equal
-from support.workloads import COSTS, deployments, traces
+from support.workloads import COSTS, Columns, deployments, traces
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 LAW = settings(max_examples=100, deadline=None, suppress_health_check=SLOW)
@@ -105,6 +105,7 @@ def _check_law(data: st.DataObject) -> None:
     )
     assert_equal(macro, exact)
     assert_causal(macro)
+    assert macro.tiers == exact.tiers
 
 
 @LAW
@@ -178,6 +179,18 @@ def test_an_endless_tier_finds_what_an_endless_gpu_finds(data: st.DataObject) ->
     found = below.requests["cached_tokens"]
     np.testing.assert_array_equal(found, endless.requests["cached_tokens"])
     assert not below.tiers[-1].lost_bytes
+
+
+@pytest.mark.parametrize("async_scheduling", [False, True])
+def test_endless_tiers_equal_an_endless_gpu_where_nothing_overlaps(async_scheduling: bool) -> None:
+    """The same at the trace's own times, as each request ends before the next one comes."""
+    chains = [1, 2, 3, 1, 2, 1, 4, 3, 2, 1, 1, 4]
+    trace = _prompts(chains, [20.0 * i for i in range(len(chains))], outputs=40)
+    below = _served(trace, tiers=tiers_of(1, ENDLESS), async_scheduling=async_scheduling)
+    endless = _served(trace, blocks=1000, tiers=(), async_scheduling=async_scheduling)
+    found = below.requests["cached_tokens"]
+    np.testing.assert_array_equal(found, endless.requests["cached_tokens"])
+    assert below.requests["secondary_hit_tokens"].sum() > 0
 
 
 @LAW
@@ -430,3 +443,87 @@ def test_a_request_that_loads_keeps_its_seat_in_the_timeline() -> None:
     assert (running[0], waiting[0]) == (1, 0)
     events = json.loads(timeline_text(result))["traceEvents"]
     assert "loading" in {event["name"] for event in events}
+
+
+def _law(trace: Trace, deployment: Deployment, blocks: int) -> Result:
+    macro, exact = (
+        simulate(
+            trace,
+            deployment=deployment,
+            cost=COST,
+            num_gpu_blocks=blocks,
+            exact_steps=exact_steps,
+            check=True,
+        )
+        for exact_steps in (False, True)
+    )
+    assert_equal(macro, exact)
+    return macro
+
+
+@pytest.mark.parametrize("blocks", range(28, 38))
+def test_a_beginning_that_sinks_makes_its_request_fit(blocks: int) -> None:
+    """On the GPU it would be computed on at once; below, it is loaded first, which takes less."""
+    chains = [[1], [2, 20, 21, 22], [3], [2, 20, 21, 22, 23, 24, 25, 26]]
+    trace = trace_of(chains, [40, 165, 75, 325], [500, 1, 1, 1], size=40)
+    trace = replace(trace, arrival_s=np.array([0.0, 0.2, 0.4, 0.9]))
+    deployment = Deployment(
+        max_model_len=600,
+        enable_prefix_caching=True,
+        scheduler_reserve_full_isl=False,
+        max_num_batched_tokens=300,
+        tiers=tiers_of(100, bytes_per_s=1e4),
+    )
+    _law(trace, deployment, blocks)
+
+
+def test_a_loaded_request_is_computed_in_its_turn() -> None:
+    """It was admitted before the one that prefills meanwhile: the budget is its own first."""
+    trace = trace_of([[1], [2], [1], [3]], [165, 1300, 400, 900], [1, 1, 5, 5], size=160)
+    trace = replace(trace, arrival_s=np.array([0.0, 10.0, 20.0, 20.5]))
+    deployment = Deployment(
+        max_model_len=1400,
+        enable_prefix_caching=True,
+        max_num_batched_tokens=32,
+        tiers=tiers_of(100, bytes_per_s=1e4),
+    )
+    result = _law(trace, deployment, 87)
+    assert result.loads["end_s"][0] > 20.5
+    assert result.requests["first_token_s"][2] < result.requests["first_token_s"][3]
+
+
+@pytest.mark.parametrize("async_scheduling", [False, True])
+def test_what_sinks_does_not_depend_on_the_steps_taken_at_once(async_scheduling: bool) -> None:
+    """Answers that repeat others fill blocks of which older copies are just being evicted."""
+    trace = Columns(
+        arrival_s=None,
+        prompt_tokens=np.array([28, 2, 103, 82, 119, 56, 96, 103, 33, 114, 38, 54]),
+        output_tokens=np.array([104, 117, 97, 5, 66, 95, 51, 55, 114, 92, 62, 96]),
+        prefix_row=np.array([-1, 0, -1, 1, 0, 4, 3, 3, 4, 4, 0, 0]),
+        prefix_tokens=np.array([0, 0, 0, 8, 116, 3, 18, 83, 22, 53, 8, 49]),
+        priority=np.array([2, 0, 0, 1, 2, 0, 2, 0, 0, 1, 0, 0]),
+    )
+    deployment = Deployment(
+        max_model_len=128,
+        max_num_seqs=3,
+        max_num_batched_tokens=17,
+        block_size=3,
+        enable_prefix_caching=True,
+        async_scheduling=async_scheduling,
+        scheduling_policy="priority",
+        tiers=tiers_of(ENDLESS, bytes_per_s=1e6),
+    )
+    macro, exact = (
+        simulate(
+            trace,
+            deployment=deployment,
+            cost=COST,
+            num_gpu_blocks=88,
+            concurrency=4,
+            exact_steps=exact_steps,
+            check=True,
+        )
+        for exact_steps in (False, True)
+    )
+    assert_equal(macro, exact)
+    assert macro.tiers == exact.tiers

@@ -15,7 +15,7 @@ from kvsim.sim.result import Result
 from kvsim.sim.serve_command import serve_command
 from kvsim.sim.server import Server, resolve
 from kvsim.sim.simulation import simulate
-from support.workloads import COSTS, Columns
+from support.workloads import COSTS, Columns, FakeMoves
 
 
 def _run(
@@ -34,6 +34,8 @@ def _run(
         num_gpu_blocks=num_gpu_blocks,
         log_step=steps.append,
         check=True,
+        moves=FakeMoves(),
+        num_host_blocks=100,
     )
     return result, steps
 
@@ -117,3 +119,19 @@ def test_what_the_engine_refuses_to_start_with() -> None:
 @pytest.mark.parametrize("scheduler", ["vllm_v0", "sarathi"])
 def test_no_command_line_for_what_vllm_has_not(scheduler: str) -> None:
     assert serve_command(_server(scheduler=scheduler)).startswith("# vLLM has no")
+
+
+def test_who_was_swapped_out_comes_back_among_the_decodes() -> None:
+    """12 usable blocks of 16, 4 each: the first needs a fifth, the third gives way.
+
+    It comes back when the second has ended; until then no prompt is let in, though there is room.
+    """
+    requests = [(0.0, 60, 30), (0.0, 60, 8), (0.0, 60, 30), (0.035, 10, 2)]
+    result, steps = _run(*requests, preemption_mode="swap", num_gpu_blocks=13)
+    assert result.requests["num_preemptions"].tolist() == [0, 0, 1, 0]
+    assert result.moved.num_swaps == 1
+    assert result.requests["wasted_tokens"].sum() == 0
+    (back,) = (step for step in steps for _, tokens in step.step.chunks if tokens == 1)
+    assert back.shape.num_decodes == 2, "beside the first"
+    assert not back.step.held_back
+    assert back.start_ns < result.requests["scheduled_s"][3] * 1e9

@@ -19,7 +19,7 @@ def line(claim: Claim) -> str:
     ]
     more = len(claim.checks) - len(figures)
     shown = "; ".join(figures) + (f"; {more} more" if more else "")
-    held = f"{claim.num_held} of {len(claim.checks)}"
+    held = f"{claim.num_held} of {len(claim.checks)}" if claim.checks else "-"
     return f"| `{claim.name}` | {held} | {verdict_words(claim)} | {shown or claim.skipped} |"
 
 
