@@ -123,6 +123,21 @@ def block_layout(
     )
 
 
+def tokens_there(tokens_of: TokensOf, block_size: int) -> TokensOf:
+    """For groups that compute again what they had: less is there than their members say."""
+
+    def there(requests: Sequence[Request]) -> list[int]:
+        again: dict[Request, int] = {}
+        for group in {request.group for request in requests}:
+            if group is not None and group.recovering:
+                found = group.recovered_tokens(block_size)
+                again.update(zip(group.members, found, strict=True))
+        tokens = tokens_of(requests)
+        return [again.get(one, n) for one, n in zip(requests, tokens, strict=True)]
+
+    return there
+
+
 class BlockView:
     """Who holds which of the first blocks of a pool, kept up as they are taken and given back."""
 

@@ -13,13 +13,12 @@ it, hold its full blocks together and copy its last, partial one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 from ..group import Folded, Group
 from ..request import Request
 from .base import Growth, Usage
-from .layout import Blocks, BlockView, Layout, TokensOf
+from .layout import Blocks, BlockView, Layout, TokensOf, tokens_there
 from .paged import PagedAllocator
 
 
@@ -203,15 +202,7 @@ class SharingAllocator(PagedAllocator):
     def layout(
         self, tokens_of: TokensOf, *, blocked: bool, view_slots: int | None = None
     ) -> Layout:
-        def there(requests: Sequence[Request]) -> list[int]:
-            """Groups that compute again what they had have less than their members say."""
-            tokens, again = tokens_of(requests), dict[Request, int]()
-            for group in {request.group for request in requests}:
-                if group is not None and group.recovering:
-                    found = group.recovered_tokens(self.block_size)
-                    again.update(zip(group.members, found, strict=True))
-            return [again.get(one, n) for one, n in zip(requests, tokens, strict=True)]
-
+        there = tokens_there(tokens_of, self.block_size)
         return super().layout(there, blocked=blocked, view_slots=view_slots)
 
     def needers(self, step: int) -> list[Request]:

@@ -24,7 +24,7 @@ import numpy as np
 from ..group import Folded, Group, sequences
 from ..request import Request
 from .base import Usage
-from .layout import KINDS, Layout, TokensOf
+from .layout import KINDS, Layout, TokensOf, tokens_there
 from .paged import PagedAllocator
 
 
@@ -139,7 +139,8 @@ class VirtualAllocator(PagedAllocator):
     def layout(
         self, tokens_of: TokensOf, *, blocked: bool, view_slots: int | None = None
     ) -> Layout:
-        pages = super().layout(tokens_of, blocked=blocked, view_slots=view_slots)
+        there = tokens_there(tokens_of, self.block_size)
+        pages = super().layout(there, blocked=blocked, view_slots=view_slots)
         if not self._left_over:
             return pages
         waste = np.zeros((len(KINDS), 1), dtype=np.int64)
