@@ -365,7 +365,7 @@ class Replica:
     def _advance(self, step: Step, end_ns: float) -> list[Request]:
         """A single step's tokens are there, or will be at ``end_ns``; returns who then ends."""
         batch, allocator = self.batch, self.allocator
-        searching = dict(batch.beams)
+        searching = dict(batch.beams) if batch.beams else {}
         if not (step.chunks or step.held_back or step.resumed or searching):
             batch.step += 1
             return batch.ended() if batch.next_end() == batch.step else []

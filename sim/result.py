@@ -36,9 +36,10 @@ class Result:
     (samples that are requests of their own: all of them together), ``prompt_tokens``,
     ``output_tokens`` (of its first sequence), ``num_sequences`` (samples or beams),
     ``generated_tokens`` (of all of them), ``cached_tokens`` (of the prompt, found in the prefix
-    cache when first admitted), ``num_preemptions``, ``wasted_tokens`` (computed again after
-    preemptions), ``host_hit_tokens`` and ``secondary_hit_tokens`` (part of ``cached_tokens``, from
-    memory below the GPU), ``loaded_s`` (waited for what came from there), ``status``,
+    cache when first admitted, by all samples that fan out), ``num_preemptions``, ``wasted_tokens``
+    (computed again after preemptions), ``host_hit_tokens`` and ``secondary_hit_tokens`` (part of
+    ``cached_tokens``, from memory below the GPU), ``loaded_s`` (waited for what came from there),
+    ``status``,
     ``reject_reason``. Of a cancelled request
     ``finish_s`` is when it left and ``output_tokens`` what it had by then.
 
@@ -74,6 +75,8 @@ class Result:
     peak_waiting: int
     num_length_capped: int
     """Requests whose output was cut at max_model_len."""
+    looked_up_tokens: int
+    """Prompt tokens of all that was admitted: samples that fan out each look their prompt up."""
     moved: Moved
     """Blocks copied and swapped."""
     loads: Columns
@@ -133,10 +136,18 @@ def collect(
         num_steps=recorder.num_steps,
         peak_waiting=peak_waiting,
         num_length_capped=num_length_capped,
+        looked_up_tokens=_looked_up_tokens(requests, families),
         moved=moved,
         loads=_load_columns(requests),
         tiers=tiers,
     )
+
+
+def _looked_up_tokens(
+    requests: Sequence[Request], families: Mapping[int, Sequence[Request]]
+) -> int:
+    sequences = (one for row in requests for one in families.get(row.index, (row,)))
+    return sum(one.prompt_tokens for one in sequences if one.scheduled_ns == one.scheduled_ns)
 
 
 def _request_columns(

@@ -104,6 +104,11 @@ def shares(trace: object, deployment: Deployment) -> bool:
     return deployment.parallel_sampling == "fork" and widths(trace) is not None
 
 
+def moves_blocks(trace: object, deployment: Deployment) -> bool:
+    """Whether sequences may have to copy what they share."""
+    return shares(trace, deployment) or deployment.pinned_prefix_tokens > 0
+
+
 def make_requests(trace: Sampled, deployment: Deployment) -> list[Request]:
     """The requests of a trace, each with its group where its sequences share blocks.
 
@@ -179,6 +184,7 @@ class Family:
             times = [getattr(one, name) for one in several]
             setattr(row, name, min((time for time in times if time == time), default=NEVER))
         row.cancelled = any(one.cancelled for one in several)
+        row.cached_tokens = sum(max(0, one.cached_tokens) for one in several)
         for name in ("num_preemptions", "waited_ns", "wasted_tokens"):
             setattr(row, name, sum(getattr(one, name) for one in several))
         pauses = (zip(*[iter(one.pauses_ns)] * 4, strict=True) for one in several)

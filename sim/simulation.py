@@ -30,7 +30,7 @@ from .recorder import Recorder
 from .replica import Replica, StepLog
 from .request import Request
 from .result import Result, collect
-from .sequences import Family, check_widths, copies, make_requests, shares, widths
+from .sequences import Family, check_widths, copies, make_requests, moves_blocks, shares, widths
 from .servable import Arrivals, why_rejected
 from .tier_use import tier_uses
 
@@ -183,7 +183,7 @@ class _Run:
             check=check,
             log_step=log_step,
             watch=None if memory_map is None else self._watch,
-            mover=self._mover,
+            mover=self._mover if swap is not None or moves_blocks(trace, deployment) else None,
             links=Links(deployment.tiers) if deployment.tiers else None,
         )
         self._memory_map = memory_map

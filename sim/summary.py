@@ -147,7 +147,7 @@ def summarise(
     busy_s = float(np.sum(segments["duration_s"][busy]))
     running = segments["num_running"]
     hits = int(requests["cached_tokens"].sum())
-    asked = int(requests["prompt_tokens"][~np.isnan(requests["scheduled_s"])].sum())
+    asked = result.looked_up_tokens
     totals: dict[str, Any] = {**latencies(result), **tier_totals(result)}
     return Summary(
         num_requests=len(status),
