@@ -14,6 +14,8 @@ COMPARABLE_ROOM = 0.15
 """Of the rate: what counts as comparable end to end."""
 MEAN, LONG = 499, 1024
 """Tokens of a preempted request: ShareGPT's mean prompt and mean output (Fig. 11); a long one."""
+OTHERS = (256, 330, 384, 512)
+"""The paper names no length: what others do to the figures."""
 DECODES = 30
 """Beside it: vLLM's batch in Fig. 13."""
 
@@ -34,7 +36,7 @@ def fig_19(setting: Setting) -> Claim:
         "above swap; from 16 to 64 they are comparable.",
         how=f"OPT-13B on the 40 GB A100: a request of {MEAN} tokens swapped out and in, or "
         f"recomputed beside {DECODES} decodes (the paper names no length); {mean.moves.source}. "
-        "Rates: under backlog, ShareGPT lengths.",
+        f"Rates: under backlog, ShareGPT lengths. The length matters: {_other_lengths()}.",
         checks=(
             near(
                 "recompute: dearest / cheapest size",
@@ -141,6 +143,17 @@ def fig_19(setting: Setting) -> Claim:
             for found in (mean, long)
         ),
     )
+
+
+def _other_lengths() -> str:
+    """A request that ends early in its last block is dear to swap in large ones."""
+    parts = []
+    for tokens in OTHERS:
+        ratios = [one.recompute_s / one.swap_s for one in _crossover(tokens).by_block_size]
+        parts.append(
+            f"{tokens} tokens {ratios[-1]:.2f}x in blocks of 256, {max(ratios):.2f}x at most"
+        )
+    return "recompute / swap is with " + ", with ".join(parts)
 
 
 def _served(size: int, mode: str) -> float:
