@@ -39,9 +39,8 @@ class Result:
     cache when first admitted, by all samples that fan out), ``num_preemptions``, ``wasted_tokens``
     (computed again after preemptions), ``host_hit_tokens`` and ``secondary_hit_tokens`` (part of
     ``cached_tokens``, from memory below the GPU), ``loaded_s`` (waited for what came from there),
-    ``status``,
-    ``reject_reason``. Of a cancelled request
-    ``finish_s`` is when it left and ``output_tokens`` what it had by then.
+    ``status``, ``reject_reason``. Of a cancelled request ``finish_s`` is when it left and
+    ``output_tokens`` what it had by then.
 
     ``segments`` has a row per run of steps: ``start_s``, ``duration_s``, ``first_step_s`` and
     ``step_slope_s`` (step j of it lasts first + j * slope), ``num_steps``, ``num_decodes``,
