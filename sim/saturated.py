@@ -12,12 +12,14 @@ from .backlog import Backlog, measure
 from .job import Report, simulate_server
 from .map_recorder import MapRecorder
 from .result import Result
-from .sequences import mean_width
+from .sequences import mean_width, shares, sharing_of
 from .servable import servable_rows
 from .server import Server
 
 MIN_BACKLOG, MAX_BACKLOG = 2_000, 40_000
 TURNOVERS = 4
+MAX_SEARCHED = 16_000
+"""Beams of a backlog: every step of a search draws who survives, so that it is ten times slower."""
 
 
 def saturate(
@@ -50,13 +52,17 @@ def saturate(
     result, _ = simulate_server(
         server, trace=queue, title=title, memory_map=memory_map, report=report
     )
-    return result, measure(result, seats=server.deployment.limits.seats)
+    flags = server.deployment
+    per_request = mean_width(trace) if shares(trace, flags) else 1.0  # they sit down together
+    return result, measure(result, seats=max(1, int(flags.limits.seats / per_request)))
 
 
 def queue_length(server: Server, trace: Trace) -> int:
     """Requests that make a backlog for this server; those of several sequences count as several."""
-    width = mean_width(trace)
-    sequences = min(max(TURNOVERS * most_at_once(server, trace), MIN_BACKLOG), MAX_BACKLOG)
+    width, most, limit = mean_width(trace), most_at_once(server, trace), MAX_BACKLOG
+    if sharing_of(trace) == "beams":
+        most, limit = min(most, server.deployment.limits.seats), MAX_SEARCHED
+    sequences = min(max(TURNOVERS * most, MIN_BACKLOG), limit)
     return max(1, round(sequences / width))
 
 
