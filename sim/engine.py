@@ -138,9 +138,12 @@ def make_swap(
     *,
     cost: StepCost,
     moves: Moves | None,
+    batch: RunningBatch,
     num_host_blocks: int | None = None,
 ) -> Swap | None:
     """The host pool that a deployment names; None where preempted requests are computed again.
+
+    ``auto`` weighs the way out and back against computing again beside the ``batch`` that goes on.
 
     Raises:
         ValueError: a pool that holds no block, or of unknown size.
@@ -161,6 +164,9 @@ def make_swap(
 
     def is_cheaper(num_blocks: int, num_tokens: int) -> bool:
         there_and_back = moves.swap_ns(num_blocks) + moves.swap_ns(num_blocks, inward=True)
-        return there_and_back < cost.step_ns(Batch(chunks=((num_tokens, 0),)))
+        decodes = Batch(batch.num_decodes, batch.context_tokens)
+        beside = cost.step_ns(decodes) if batch.num_decodes else 0.0
+        again = cost.step_ns(decodes._replace(chunks=((num_tokens, 0),))) - beside
+        return there_and_back < again
 
     return Swap(num_host_blocks, is_cheaper=is_cheaper)

@@ -154,7 +154,9 @@ class _Run:
         never = np.full(len(self.requests), np.nan)
         self._cancel_s = (never if trace.cancel_s is None else trace.cancel_s).tolist()
         batch = RunningBatch()
-        swap = make_swap(deployment, cost=cost, moves=moves, num_host_blocks=num_host_blocks)
+        swap = make_swap(
+            deployment, cost=cost, moves=moves, batch=batch, num_host_blocks=num_host_blocks
+        )
         self.scheduler = make_scheduler(
             deployment,
             allocator,

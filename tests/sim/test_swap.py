@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kvsim.calibration.affine import AffineCost
+from kvsim.sim.batch import RunningBatch
 from kvsim.sim.deployment import Deployment
 from kvsim.sim.engine import make_swap
 from kvsim.sim.result import Result
@@ -29,14 +30,16 @@ LAW = settings(max_examples=40, deadline=None, suppress_health_check=list(Health
 PLAIN = {"enable_prefix_caching": False, "async_scheduling": False, "kv_groups": ()}
 
 
-def two(*, host_blocks: int = 100, moves: FakeMoves | None = None, **flags: Any) -> Result:
+def two(
+    *, host_blocks: int = 100, moves: FakeMoves | None = None, token_s: float = 0.0, **flags: Any
+) -> Result:
     trace = Columns(
         arrival_s=np.zeros(2), prompt_tokens=np.array([4, 4]), output_tokens=np.array([5, 5])
     )
     return simulate(
         trace,
         deployment=Deployment(**({"max_model_len": 64, "block_size": 4} | flags)),
-        cost=AffineCost(base_s=0.01),
+        cost=AffineCost(base_s=0.01, per_scheduled_token_s=token_s),
         num_gpu_blocks=1 + 3,
         exact_steps=True,
         check=True,
@@ -102,22 +105,29 @@ def test_auto_takes_the_cheaper_for_each_victim() -> None:
     """Swap: 40 us + 3 ms a block there and back. Recompute: 10 ms + 0.1 ms a token, 4 in a block.
 
     They meet at 40 us + 3 b = 10 ms + 0.4 b, b = 3.83: three blocks are swapped, four are not.
+    Beside somebody who decodes the 10 ms are spent anyhow, and no block is worth a swap.
     """
+    batch = RunningBatch()
     swap = make_swap(
         Deployment(max_model_len=64, block_size=4, preemption_mode="auto"),
         cost=AffineCost(base_s=0.01, per_scheduled_token_s=1e-4),
         moves=FakeMoves(per_swapped_block_ns=1_000_000),
+        batch=batch,
         num_host_blocks=100,
     )
     assert swap is not None
     assert [swap.takes(blocks, 4 * blocks) for blocks in range(6)] == [False, True, True, True] + [
         False
     ] * 2
+    batch.num_decodes = 1
+    assert not any(swap.takes(blocks, 4 * blocks) for blocks in range(6))
 
 
 @pytest.mark.parametrize(("block_ns", "swapped"), [(50_000, 1), (20_000_000, 0)])
 def test_auto_in_the_engine(block_ns: int, swapped: int) -> None:
-    result = two(preemption_mode="auto", moves=FakeMoves(per_swapped_block_ns=block_ns))
+    """Four tokens again are 0.4 ms beside the other's step; 0.19 ms or 60 ms there and back."""
+    moves = FakeMoves(per_swapped_block_ns=block_ns)
+    result = two(preemption_mode="auto", moves=moves, token_s=1e-4)
     assert result.moved.num_swaps == swapped
     assert result.requests["wasted_tokens"].tolist() == [0, 4 * (1 - swapped)]
 
