@@ -30,7 +30,7 @@ from .recorded_groups import is_known, kv_groups, kv_spec
 from .recorded_tokens import FIRST_OUTPUT_ID, OUTPUT_IDS_APART, longest_common, recorded_prompts
 from .replica import StepRecord
 from .result import Result
-from .schedulers.base import Event
+from .schedulers.step import Event
 from .simulation import simulate
 
 Line = dict[str, Any]

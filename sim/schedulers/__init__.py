@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from .base import Scheduler, SchedulerLimits, Step
+from .base import Scheduler
 from .orca import OrcaScheduler
 from .sarathi import SarathiScheduler
 from .static import StaticScheduler
+from .step import SchedulerLimits, Step
 from .vllm import VllmScheduler
 from .vllm_v0 import VllmV0Scheduler
 

@@ -8,7 +8,8 @@ longer prompt is let in alone. First come first served.
 from __future__ import annotations
 
 from ..request import Request
-from .base import Scheduler, Step
+from .base import Scheduler
+from .step import Step
 
 
 class OrcaScheduler(Scheduler):

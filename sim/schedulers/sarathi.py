@@ -16,7 +16,8 @@ Its two techniques can be switched off one by one, as in Table 4 of the paper:
 from __future__ import annotations
 
 from ..request import Request
-from .base import Event, Scheduler, Step
+from .base import Scheduler
+from .step import Event, Step
 
 
 class SarathiScheduler(Scheduler):

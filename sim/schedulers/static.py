@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..request import Request
-from .base import Step
 from .orca import OrcaScheduler
+from .step import Step
 
 
 class StaticScheduler(OrcaScheduler):

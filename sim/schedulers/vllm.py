@@ -11,7 +11,8 @@ from __future__ import annotations
 from ..batch import FAR
 from ..group import Group
 from ..request import Request
-from .base import Event, Scheduler, Step
+from .base import Scheduler
+from .step import Event, Step
 
 
 class VllmScheduler(Scheduler):

@@ -16,7 +16,8 @@ each, needed or not.
 from __future__ import annotations
 
 from ..request import Request
-from .base import Event, Scheduler, Step
+from .base import Scheduler
+from .step import Event, Step
 
 
 class VllmV0Scheduler(Scheduler):
