@@ -108,7 +108,10 @@ def _running(candidate: Candidate) -> str:
 
 def _memory(candidate: Candidate) -> str:
     backlog = candidate.memory_backlog
-    return words.NONE if backlog is None else words.mean(backlog.mean_running)
+    if backlog is None:
+        return words.NONE
+    running = words.mean(backlog.mean_running)
+    return running if backlog.saturated else f"at least {running}"
 
 
 def _below_saturation(plan: Plan) -> str:

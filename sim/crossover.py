@@ -177,11 +177,12 @@ def crossover(
     )
 
 
-class _Prefill:
+class Prefill:
     """What the chunks of a prompt add to steps of one batch, by the prompt's length."""
 
     def __init__(self, cost: StepCost, batch: Batch, budget: int) -> None:
-        self._cost, self._batch, self._room = cost, batch, budget - batch.num_decodes
+        self._cost, self._batch = cost, batch
+        self._room = max(1, budget - batch.num_decodes)
         self._without_ns = cost.step_ns(batch) if batch.num_decodes else 0.0
         self._whole_ns = [0.0]
         """Sums over the first chunks, all of them full: the same for every length."""
@@ -203,8 +204,8 @@ class _Recompute:
     """Seconds of a prefill alone and in a batch, each length asked for once."""
 
     def __init__(self, cost: StepCost, batch: Batch, budget: int) -> None:
-        self._alone = _Prefill(cost, Batch(), budget)
-        self._beside = _Prefill(cost, batch, budget) if batch.num_decodes else None
+        self._alone = Prefill(cost, Batch(), budget)
+        self._beside = Prefill(cost, batch, budget) if batch.num_decodes else None
         self._known: dict[int, tuple[float, float | None]] = {}
 
     def seconds(self, tokens: int) -> tuple[float, float | None]:

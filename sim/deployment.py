@@ -137,7 +137,8 @@ class Deployment:
         if self.tiers and not (self.enable_prefix_caching and self.prefix_cache == "hash"):
             raise ValueError(
                 f"kv_offloading_size(={self.offloaded_gib:g}) needs the prefix cache of hashed "
-                f"blocks, which is {self.caching}."
+                f"blocks, which is {self.caching}; other schedulers, swaps and pinned prefixes go "
+                "without it."
             )
         if self.tiers and self.kv_groups:
             raise ValueError(
@@ -164,8 +165,10 @@ class Deployment:
                     f"swap_space(=0) must be > 0 with preemption_mode {self.preemption_mode}."
                 )
             wanted.append(f"preemption_mode(={self.preemption_mode})")
-            if self.allocator == "virtual":
-                raise ValueError(f"{wanted[-1]} needs allocator paged, not virtual.")
+            if self.allocator != "paged":
+                raise ValueError(f"{wanted[-1]} needs allocator paged, not {self.allocator}.")
+        elif self.swap_overlap:
+            raise ValueError("swap_overlap(=True) needs preemption_mode swap, auto or swap_groups.")
         if self.pinned_prefix_tokens:
             wanted.append(f"pinned_prefix_tokens(={self.pinned_prefix_tokens})")
             if self.allocator != "paged":

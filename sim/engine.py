@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import gcd
 from typing import TypedDict
 
-from ..calibration.step_cost import Batch, StepCost
+from ..calibration.step_cost import NS_PER_S, Batch, StepCost
 from .allocators import (
     Allocator,
     CachingAllocator,
@@ -19,7 +19,8 @@ from .allocators import (
     VirtualAllocator,
 )
 from .batch import RunningBatch
-from .deployment import Deployment
+from .crossover import Prefill
+from .deployment import BYTES_PER_GIB, Deployment
 from .moved import Moves
 from .schedulers import SCHEDULERS, Scheduler
 from .swap import Swap
@@ -51,9 +52,6 @@ def make_allocator(
         reservation=deployment.reservation,
         placement=deployment.placement,
     )
-
-
-BYTES_PER_GIB = 1 << 30
 
 
 def hash_block_size(deployment: Deployment) -> int:
@@ -164,9 +162,9 @@ def make_swap(
 
     def is_cheaper(num_blocks: int, num_tokens: int) -> bool:
         there_and_back = moves.swap_ns(num_blocks) + moves.swap_ns(num_blocks, inward=True)
-        decodes = Batch(batch.num_decodes, batch.context_tokens)
-        beside = cost.step_ns(decodes) if batch.num_decodes else 0.0
-        again = cost.step_ns(decodes._replace(chunks=((num_tokens, 0),))) - beside
-        return there_and_back < again
+        longest = batch.longest_context_tokens if cost.uses_longest else 0
+        decodes = Batch(batch.num_decodes, batch.context_tokens, longest_context_tokens=longest)
+        again = Prefill(cost, decodes, deployment.limits.max_num_batched_tokens)
+        return there_and_back < NS_PER_S * again.seconds(num_tokens)
 
     return Swap(num_host_blocks, is_cheaper=is_cheaper)

@@ -13,8 +13,8 @@ from math import isfinite
 from ..calibration.step_cost import NS_PER_S
 from ..calibration.ways import Way
 from .allocators.tiers import HOST, SECONDARY, TierSpec
+from .deployment import BYTES_PER_GIB
 
-BYTES_PER_GIB = 1 << 30
 BYTES_PER_GB = 1e9
 
 FLAGS = {

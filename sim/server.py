@@ -322,7 +322,7 @@ def _without_caching(deployment: Deployment, flags: Mapping[str, object]) -> dic
     if scheduler != "sarathi":
         off["mixed_batches"] = True
     if flags.get("allocator", deployment.allocator) != "paged":
-        off |= {"preemption_mode": "recompute", "pinned_prefix_tokens": 0}
+        off |= {"preemption_mode": "recompute", "swap_overlap": False, "pinned_prefix_tokens": 0}
     if (flags.get("allocator", deployment.allocator), scheduler) != ("paged", "vllm"):
         off |= {"enable_prefix_caching": False, "prefix_cache": "hash", "tiers": ()}
     return {name: value for name, value in off.items() if name not in flags}

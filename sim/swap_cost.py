@@ -18,6 +18,7 @@ from ..traces import Trace
 from .backlog import Backlog
 from .block_sizes import mean_context
 from .crossover import Crossover, crossover
+from .sequences import mean_width, shares
 from .servable import servable_rows
 from .server import Server
 
@@ -35,9 +36,9 @@ def crossover_under(server: Server, trace: Trace, *, backlog: Backlog) -> Crosso
     rows = servable_rows(trace, server.deployment, server.num_gpu_blocks)
     served = trace.take(rows)
     context = mean_context(served.prompt_tokens, served.output_tokens)
-    return crossover_of(
-        server, tokens=max(1, round(context)), num_decodes=round(backlog.mean_running)
-    )
+    forks = shares(trace, server.deployment)
+    decodes = backlog.mean_running * (mean_width(trace) if forks else 1.0)
+    return crossover_of(server, tokens=max(1, round(context)), num_decodes=round(decodes))
 
 
 def crossover_of(server: Server, *, tokens: int, num_decodes: int) -> Crossover | None:

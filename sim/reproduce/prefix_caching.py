@@ -216,5 +216,6 @@ def _skipped(name: str, source: str, says: str, file: str) -> Claim:
         how="The released file through one LRU cache.",
         skipped=f"{file} is not in the folder of --traces; {_TO_GET}."
         if file == CONVERSATION
-        else f"{file} of the Mooncake repository is not in the folder of --traces.",
+        else f"{file} (github.com/kvcache-ai/Mooncake, FAST25-release/traces) is not in the "
+        "folder of --traces.",
     )

@@ -386,11 +386,13 @@ def test_a_piece_is_cut_and_gives_way_from_its_tail() -> None:
         ),
         (
             {"kv_offloading_size": 8.0, "enable_prefix_caching": False},
-            "kv_offloading_size(=8) needs the prefix cache of hashed blocks, which is off.",
+            "kv_offloading_size(=8) needs the prefix cache of hashed blocks, which is off; other "
+            "schedulers, swaps and pinned prefixes go without it.",
         ),
         (
             {"kv_offloading_size": 8.0, "prefix_cache": "radix"},
-            "kv_offloading_size(=8) needs the prefix cache of hashed blocks, which is radix.",
+            "kv_offloading_size(=8) needs the prefix cache of hashed blocks, which is radix; other "
+            "schedulers, swaps and pinned prefixes go without it.",
         ),
         (
             {"kv_offloading_size": float("inf")},

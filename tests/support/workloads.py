@@ -202,7 +202,7 @@ def workloads(
         parallel_sampling="fan_out" if sharing == "fan_out" else "fork",
         preemption_mode=mode,
         pinned_prefix_tokens=pinned,
-        swap_overlap=draw(st.booleans()),
+        swap_overlap=draw(st.booleans()) and mode != "recompute",
         beam_seed=draw(st.integers(0, 3)),
     )
     trace = _with_sequences(draw, trace, sharing, widest)
