@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
 from functools import lru_cache
 from typing import Any
 
@@ -75,10 +75,12 @@ def server_facts(server: Server, options: Mapping[str, Any]) -> dict[str, object
         "step_cost": options.get("step_cost", DEFAULT_COST),
         **{name: options[name] for name in _ALSO if name in options},
     }
+    flags = asdict(server.deployment)
     for field in fields(Deployment):
         value = getattr(server.deployment, field.name)
         if field.default is MISSING or value != field.default:
-            facts[field.name] = plain(value) if field.name != "kv_groups" else _mark(server)
+            mark = field.name == "kv_groups"
+            facts[field.name] = _mark(server) if mark else plain(flags[field.name])
     return facts
 
 
