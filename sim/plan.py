@@ -229,7 +229,7 @@ def make_plan(
         chosen=chosen,
         baselines=tuple(others),
         assumptions=(*_assumptions(server), *_of_pages(servers)),
-        notes=(*server.notes, *trace.notes, *left_out, *_caveats(chosen, *others)),
+        notes=(*server.notes, *trace.notes, *left_out, *_caveats(trace, chosen, *others)),
         sensitivity=_sensitivity(chosen, trace, concurrency, report),
         block_sizes=_block_sizes(chosen, trace),
         cache_curve=None if trace.hash_ids is None else cache_curve(trace),
@@ -342,9 +342,21 @@ def _advantage(chosen: Candidate, baseline: Candidate) -> Advantage:
     )
 
 
-def _caveats(*candidates: Candidate) -> list[str]:
+def _beams(chosen: Candidate, trace: Trace) -> list[str]:
+    """What sharing is worth to a search, as no paged server searches without it."""
+    if sharing_of(trace) != "beams":
+        return []
+    return [
+        "Contiguous allocation holds every beam whole and copies what beams have in common: what "
+        f"sharing is worth is the distance to it; {chosen.title} saves "
+        f"{100 * chosen.summary.sharing_saved:.1f} % of the slots over the trace."
+    ]
+
+
+def _caveats(trace: Trace, *candidates: Candidate) -> list[str]:
     """What only one could share, what was never served, which backlog was too short."""
-    notes = [
+    notes = _beams(candidates[0], trace)
+    notes += [
         f"{one.title} finds {100 * one.summary.prefix_hit_ratio:.1f} % of the prompt tokens in its "
         "prefix cache; contiguous allocation cannot share, so part of the difference is that."
         for one in candidates
