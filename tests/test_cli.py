@@ -185,8 +185,8 @@ def test_memory_of_other_weights_and_a_drafter() -> None:
 
 def test_other_weights_are_in_the_serve_command(tmp_path: Path) -> None:
     plan = loaded(
-        *("plan", "--workload", "alpaca", "-n", "40", "--quantization", "fp8"),
-        *("--max-model-len", "2048", "--out", str(tmp_path)),
+        *("plan", "--prompt-tokens", "1500", "--output-tokens", "50", "-n", "40"),
+        *("--quantization", "fp8", "--max-model-len", "2048", "--out", str(tmp_path)),
     )
     assert "--quantization fp8" in plan["serve_command"]
 
