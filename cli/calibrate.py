@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Force, JsonFlag, with_groups
+from .groups import with_groups
+from .options import Force, JsonFlag
 from .printing import print_json, print_table
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import JsonFlag, with_groups
+from .groups import with_groups
+from .options import JsonFlag
 from .printing import print_json
 
 

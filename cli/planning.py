@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from . import options
+from .groups import with_groups
 from .inputs import print_notes, server_of, taken_of
-from .options import Force, JsonFlag, OutOption, with_groups
+from .options import Force, JsonFlag, OutOption
 from .printing import print_json, print_table
 
 Plans = Annotated[str, typer.Option(help="Folder for report.html, figures and plan.json.")]

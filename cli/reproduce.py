@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from .completion import reproducible_names
-from .options import Force, JsonFlag, OutOption, with_groups
+from .groups import with_groups
+from .options import Force, JsonFlag, OutOption
 from .printing import print_json, print_table
 
 

@@ -8,14 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from . import options
+from .groups import several, single, typed, with_groups
 from .inputs import hardware_of
-from .options import JsonFlag, with_groups
+from .options import JsonFlag
 from .printing import print_json, print_table
 
 
 @with_groups(
-    hardware=options.several(options.hardware_options, gpu=str, model=str),
-    flags=options.several(options.memory_options, kv_cache_dtype=str, tensor_parallel_size=int),
+    hardware=several(options.hardware_options, gpu=str, model=str),
+    flags=several(options.memory_options, kv_cache_dtype=str, tensor_parallel_size=int),
 )
 def memory(
     context: typer.Context,
@@ -51,7 +52,7 @@ def memory(
     from ..reports.memory_report import memory_json, memory_report, write_capacity_png
 
     if from_log is not None:
-        given = [options.single(options.typed(context, group)) for group in (hardware, flags)]
+        given = [single(typed(context, group)) for group in (hardware, flags)]
         unused = {"for": demands, "request_tokens": tokens, "out": out}
         _refuse_beside("from_log", {**unused, "speculative_config": speculative_config})
         _compare_log(from_log, *given, as_json=as_json)

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from . import options
+from .groups import with_groups
 from .inputs import print_notes
-from .options import JsonFlag, with_groups
+from .options import JsonFlag
 from .printing import print_json, print_table
 
 app = typer.Typer(help="Request traces: statistics, synthesis, download.", no_args_is_help=True)

@@ -12,7 +12,7 @@ from . import words
 from .sheet import Sheet
 
 if TYPE_CHECKING:
-    from ..sim.plan import Candidate
+    from ..sim.candidate import Candidate
     from ..sim.result import Result
 
 Floats = NDArray[np.float64]

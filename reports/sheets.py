@@ -11,7 +11,8 @@ from .sheet import Sheet
 from .verdict import ratio
 
 if TYPE_CHECKING:
-    from ..sim.plan import Candidate, Plan
+    from ..sim.candidate import Candidate
+    from ..sim.plan import Plan
     from ..sim.summary import PoolShare, Quantiles
 
 __all__ = [

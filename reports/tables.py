@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ..calibration.gpus import GPUSpec
     from ..calibration.memory import MemoryBudget
     from ..calibration.models import ModelSpec
-    from ..sim.plan import Candidate, Plan
+    from ..sim.candidate import Candidate
+    from ..sim.plan import Plan
     from ..sim.summary import Summary
 
 __all__ = [

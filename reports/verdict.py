@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from . import words
 
 if TYPE_CHECKING:  # the values are only read: a table needs no simulator to be imported
-    from ..sim.plan import Advantage, Candidate, Plan
+    from ..sim.candidate import Advantage, Candidate
+    from ..sim.plan import Plan
 
 
 _LITTLE = 0.01

@@ -70,6 +70,15 @@ class Offloading:
                 f"kv_offloading_secondary_size(={second}) needs its rate: give "
                 "kv_offloading_secondary_bandwidth."
             )
+        for wanted, above in (
+            ("bandwidth_gb_per_s", "size_gib"),
+            ("secondary_bandwidth_gb_per_s", "secondary_size_gib"),
+            ("secondary_latency_us", "secondary_size_gib"),
+        ):
+            if getattr(self, wanted) and not getattr(self, above):
+                raise ValueError(
+                    f"{FLAGS[wanted]}(={getattr(self, wanted):g}) needs {FLAGS[above]}."
+                )
         if self.host_memory_gib is not None and self.size_gib > self.host_memory_gib:
             raise ValueError(
                 f"kv_offloading_size(={size}) must be <= host_memory(={self.host_memory_gib:g}), "

@@ -19,19 +19,20 @@ from ..traces.cache_curve import CacheCurve, cache_curve
 from ..traces.intake import Taken, with_poisson
 from .backlog import Backlog
 from .block_sizes import BlockSizes, block_sizes
+from .candidate import Advantage, Candidate, advantage
 from .crossover import Crossover
 from .ignored import ignored
 from .job import Report, simulate_server
 from .map_recorder import MapRecorder
 from .memory_map import MemoryMap
-from .result import Result
+from .plan_notes import assumptions, caveats, of_pages
 from .saturated import saturate
 from .sensitivity import Sensitivity, sensitivity
 from .sequences import sharing_of
 from .servable import rejections, servable_rows
 from .serve_command import serve_command
 from .server import Server
-from .summary import Summary, plain
+from .summary import plain
 from .swap_cost import crossover_under
 
 SCHEMA = "kvsim-plan/1"
@@ -52,67 +53,6 @@ _MAPPED_REQUESTS = (0.5, 0.7)
 """The map begins and ends when these shares of the backlog are done: the pool is in its stride."""
 _MEMORY_ALONE = 0.95
 """Share of the time in which memory must have been what was waited for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """One allocator on the trace and under backlog."""
-
-    server: Server
-    summary: Summary
-    result: Result
-    backlog: Backlog | None
-    """With the flags as given; None where the allocator can hold no request of the trace."""
-    memory_backlog: Backlog | None
-    """With ``max_num_seqs`` and ``max_num_batched_tokens`` lifted: what memory alone allows."""
-    memory_map: MemoryMap | None = None
-    """The first part of the pool in that run; None where nothing has an address."""
-
-    @property
-    def title(self) -> str:
-        """The allocator, with reservation and placement."""
-        return self.server.deployment.title
-
-    @property
-    def usd_per_million_output_tokens(self) -> float | None:
-        """GPU price over the output of the saturated server; None without price or output."""
-        price, flags = self.server.gpu.price_usd_per_hour, self.server.deployment
-        if price is None or self.backlog is None or not self.backlog.output_tokens_per_s:
-            return None
-        tokens_per_hour = self.backlog.output_tokens_per_s * 3600
-        return price * flags.num_gpus / tokens_per_hour * 1e6
-
-    @property
-    def bound_by(self) -> str:
-        """What limits the requests that run at once under backlog."""
-        if self.backlog is None:
-            return "no request fits"
-        if not self.backlog.saturated:
-            return "the number of requests"
-        flags, memory, seats = self.server.deployment, *self._binding
-        if memory >= max(seats, 1 - memory - seats):
-            return "KV memory"
-        if seats >= 1 - memory - seats:
-            return f"max_num_seqs(={flags.limits.seats})"
-        if flags.scheduler == "vllm":
-            return f"max_num_batched_tokens(={flags.max_num_batched_tokens})"
-        return f"the {flags.scheduler} scheduler"
-
-    @property
-    def _binding(self) -> tuple[float, float]:
-        """Shares of the time in which memory and seats were what was waited for."""
-        assert self.backlog is not None, "the caller has asked"
-        return self.backlog.memory_bound, self.backlog.seat_bound
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advantage:
-    """How many times more requests the paged server runs at once than a baseline."""
-
-    baseline: str
-    under_backlog: float
-    memory_alone: float
-    over_the_trace: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +88,7 @@ class Plan:
     @property
     def advantages(self) -> tuple[Advantage, ...]:
         """One for each baseline."""
-        return tuple(_advantage(self.chosen, baseline) for baseline in self.baselines)
+        return tuple(advantage(self.chosen, baseline) for baseline in self.baselines)
 
     @property
     def serve_command(self) -> str:
@@ -176,7 +116,7 @@ class Plan:
                 "source": self.gpu.price_source,
             },
             "memory": self.budget.to_json(),
-            "candidates": [_candidate_json(candidate) for candidate in self.candidates],
+            "candidates": [candidate.to_json() for candidate in self.candidates],
             "advantages": [plain(asdict(advantage)) for advantage in self.advantages],
             "sensitivity": None if self.sensitivity is None else self.sensitivity.to_json(),
             "block_sizes": None if self.block_sizes is None else self.block_sizes.to_json(),
@@ -228,8 +168,8 @@ def make_plan(
         arrivals=taken.arrivals,
         chosen=chosen,
         baselines=tuple(others),
-        assumptions=(*_assumptions(server), *_of_pages(servers)),
-        notes=(*server.notes, *trace.notes, *left_out, *_caveats(trace, chosen, *others)),
+        assumptions=(*assumptions(server), *of_pages(servers)),
+        notes=(*server.notes, *trace.notes, *left_out, *caveats(trace, chosen, *others)),
         sensitivity=_sensitivity(chosen, trace, concurrency, report),
         block_sizes=_block_sizes(chosen, trace),
         cache_curve=None if trace.hash_ids is None else cache_curve(trace),
@@ -325,91 +265,3 @@ def _crossover(chosen: Candidate, trace: Trace) -> Crossover | None:
     if chosen.backlog is None:
         return None
     return crossover_under(chosen.server, trace, backlog=chosen.backlog)
-
-
-def _advantage(chosen: Candidate, baseline: Candidate) -> Advantage:
-    def ratio(ours: float, theirs: float) -> float:
-        return ours / theirs if theirs > 0 else float("inf")
-
-    def running(backlog: Backlog | None) -> float:
-        return 0.0 if backlog is None else backlog.mean_running
-
-    return Advantage(
-        baseline=baseline.title,
-        under_backlog=ratio(running(chosen.backlog), running(baseline.backlog)),
-        memory_alone=ratio(running(chosen.memory_backlog), running(baseline.memory_backlog)),
-        over_the_trace=ratio(chosen.summary.mean_running, baseline.summary.mean_running),
-    )
-
-
-def _beams(chosen: Candidate, trace: Trace) -> list[str]:
-    """What sharing is worth to a search, as no paged server searches without it."""
-    if sharing_of(trace) != "beams":
-        return []
-    return [
-        "Contiguous allocation holds every beam whole and copies what beams have in common: what "
-        f"sharing is worth is the distance to it; {chosen.title} saves "
-        f"{100 * chosen.summary.sharing_saved:.1f} % of the slots over the trace."
-    ]
-
-
-def _caveats(trace: Trace, *candidates: Candidate) -> list[str]:
-    """What only one could share, what was never served, which backlog was too short."""
-    notes = _beams(candidates[0], trace)
-    notes += [
-        f"{one.title} finds {100 * one.summary.prefix_hit_ratio:.1f} % of the prompt tokens in its "
-        "prefix cache; contiguous allocation cannot share, so part of the difference is that."
-        for one in candidates
-        if one.summary.prefix_hit_tokens
-    ]
-    notes += [
-        f"{one.title}: {one.summary.num_unfinished} requests of the trace were never served."
-        for one in candidates
-        if one.summary.num_unfinished
-    ]
-    return notes + [
-        f"Memory alone, {one.title}: at least {one.memory_backlog.mean_running:.0f} at once; the "
-        "backlog ran dry before it filled the pool."
-        for one in candidates
-        if one.memory_backlog is not None and not one.memory_backlog.saturated
-    ]
-
-
-def _candidate_json(candidate: Candidate) -> dict[str, object]:
-    def backlog(value: Backlog | None) -> object:
-        return None if value is None else plain(asdict(value))
-
-    return {
-        "title": candidate.title,
-        "deployment": candidate.server.deployment.to_json(),
-        "bound_by": candidate.bound_by,
-        "usd_per_million_output_tokens": plain(candidate.usd_per_million_output_tokens),
-        "summary": candidate.summary.to_json(),
-        "backlog": backlog(candidate.backlog),
-        "memory_backlog": backlog(candidate.memory_backlog),
-    }
-
-
-def _of_pages(servers: Sequence[Server]) -> tuple[str, ...]:
-    return tuple(
-        f"{flags.title} maps {flags.page_bytes >> 10} KiB for the keys and the values of each "
-        f"layer at once, {flags.page_bytes // flags.kv_row_bytes} tokens; mapping is taken to be "
-        "hidden behind the steps."
-        for flags in (server.deployment for server in servers)
-        if flags.allocator == "virtual"
-    )
-
-
-def _assumptions(server: Server) -> tuple[str, ...]:
-    flags, band = server.deployment, server.cost.band
-    return (
-        f"Step times: {server.cost.origin}, expected within {band.low:.2f}-{band.high:.2f} of the "
-        f"figure ({band.source}).",
-        "Lengths are those of the trace: a request generates exactly its output tokens.",
-        f"All candidates run the {flags.scheduler} scheduler with the same flags and KV bytes; "
-        "only the allocator differs.",
-        f"Contiguous max reserves max_model_len (= {flags.max_model_len} tokens) for each request; "
-        "pow2 the prompt and the output rounded up to a power of two; oracle what is needed.",
-        "Only the paged candidate shares prefixes: contiguous allocation has no blocks to share.",
-        "Contiguous and paged attention are given the same step time.",
-    )

@@ -20,7 +20,7 @@ from ..calibration.step_cost import Batch, Line, StepCost
 from .allocators import Allocator, Growth, TokensOf, Usage
 from .batch import RunningBatch
 from .clock import Arrival, StepEnd
-from .group import Group
+from .forking import decoders_of, search
 from .links import Links
 from .moved import Mover
 from .recorder import Moment, Recorder
@@ -389,7 +389,7 @@ class Replica:
                 group = request.group
                 if group is not None and group.forked and group.survival is not None:
                     searching[group] = None
-                for one in [request] if group is None else self._decoders_of(request, group):
+                for one in decoders_of(request, batch, allocator):
                     self._first_token(one, end_ns)
                     if one.known == one.total_tokens:
                         finished.append(one)
@@ -397,37 +397,10 @@ class Replica:
                         batch.start_decoding(one)
                         allocator.start_decoding(one)
         for group in searching:
-            self._search(group, step)
+            if group in batch.beams and group.members[0] not in step.held_back:
+                search(group, batch, allocator)
         finished.sort(key=lambda request: request.sequence)
         return finished
-
-    def _decoders_of(self, request: Request, group: Group) -> list[Request]:
-        """Who has computed all it knows, now that this member of a group has."""
-        if not group.forked:
-            group.forked = True
-            self.allocator.fork(group)
-            for one in group.members[1:]:
-                one.computed = one.prompt_tokens
-            return list(group.members)
-        if not group.recovering:
-            return [request]
-        group.recovering = False
-        self.allocator.recovered(group)
-        self.batch.prefill_tokens -= request.computed
-        group.restore()
-        for one in group.members:
-            one.computed = one.known
-        self.batch.prefill_tokens += request.computed
-        return list(group.members)
-
-    def _search(self, group: Group, step: Step) -> None:
-        """The beams of a search that go on after this step."""
-        first = group.members[0]
-        assert group.survival is not None, "the group searches"
-        if group in self.batch.beams and first not in step.held_back:
-            tokens = first.known_at(self.batch.step) - 1
-            if first.end > self.batch.step:
-                self.allocator.reorder(group, group.survival.parents(), tokens)
 
     def _first_token(self, request: Request, now_ns: float) -> None:
         """The token sampled at the end of a prefill, the first ever or the first after a pause."""

@@ -18,7 +18,7 @@ from ..calibration.step_cost import StepCost
 from .allocators.placement import next_power_of_two
 from .deployment import Deployment
 from .offloading import Offloading
-from .pages import kv_row_bytes
+from .pages import kv_row_bytes, page_name
 from .sequences import check_widths, sharing_of
 from .servable import Arrivals
 
@@ -242,6 +242,7 @@ def _deployment(
         tokens, seqs = V0_BATCH
     if engine[0] == "vllm_v0" or given.get("enable_chunked_prefill") is False:
         tokens = max(tokens, max_model_len)
+    _check_used(given, sharing)
     # what vLLM's V1 engine does not do, kvsim does without its prefix cache and its asynchrony
     moves = given.get("preemption_mode", "recompute") != "recompute"
     special = moves or bool(given.get("pinned_prefix_tokens"))
@@ -265,6 +266,24 @@ def _deployment(
         deployment = replace(deployment, max_num_seqs=fewer)
     _check_batch_limits(deployment)
     return deployment
+
+
+def _check_used(given: Mapping[str, object], sharing: str) -> None:
+    """Refuse flags that nothing looks at."""
+    swaps = given.get("preemption_mode", "swap_groups") != "recompute" and (
+        "preemption_mode" in given or given.get("scheduler") == "vllm_v0"
+    )
+    if "swap_space" in given and not swaps:
+        raise ValueError(
+            f"swap_space(={given['swap_space']:g}) needs preemption_mode swap, auto or swap_groups."
+        )
+    if "beam_seed" in given and sharing != "beams":
+        raise ValueError(
+            f"beam_seed(={given['beam_seed']}) needs requests that search: beam_width."
+        )
+    if "page_bytes" in given and given.get("allocator") != "virtual":
+        size = page_name(int(str(given["page_bytes"])))
+        raise ValueError(f"page_size(={size}) needs allocator virtual.")
 
 
 def _swaps_groups(engine: tuple[object, object], sharing: str) -> bool:

@@ -118,6 +118,56 @@ WRONG = {
         ["simulate", *SMALL, "--allocator", "contiguous", "--enable-prefix-caching"],
         "enable_prefix_caching(=True) needs allocator paged",
     ),
+    "no sample": (["simulate", *SMALL, "--n", "0"], "n(=0) must be > 0"),
+    "no beam": (["simulate", *SMALL, "--beam-width", "0"], "beam_width(=0) must be > 0"),
+    "more samples than seats": (
+        ["simulate", *SMALL, "--n", "300"],
+        "n(=300) must be <= max_num_seqs(=256).",
+    ),
+    "more beams than seats": (
+        ["simulate", *SMALL, "--beam-width", "300"],
+        "beam_width(=300) must be <= max_num_seqs(=256).",
+    ),
+    "no room for swaps": (
+        ["simulate", *SMALL, "--preemption", "swap", "--swap-space", "0"],
+        "swap_space(=0) must be > 0 with preemption_mode swap.",
+    ),
+    "swaps beyond the machine": (
+        ["simulate", *SMALL, "--preemption", "swap", "--swap-space", "100", "--host-memory", "64"],
+        "swap_space(=100) must be <= host_memory(=64), GiB.",
+    ),
+    "tiers beyond the machine": (
+        ["simulate", *SMALL, "--kv-offloading-size", "100", "--host-memory", "64"],
+        "kv_offloading_size(=100) must be <= host_memory(=64), GiB.",
+    ),
+    "a tier without a link": (
+        ["simulate", *SMALL, "--kv-offloading-size", "9", "--kv-offloading-bandwidth", "0"],
+        "kv_offloading_bandwidth(=0) must be > 0 GB/s.",
+    ),
+    "swap space of nothing": (
+        ["simulate", *SMALL, "--swap-space", "8"],
+        "swap_space(=8) needs preemption_mode swap",
+    ),
+    "overlap of nothing": (
+        ["simulate", *SMALL, "--swap-overlap"],
+        "swap_overlap(=True) needs preemption_mode swap",
+    ),
+    "seed of nothing": (
+        ["simulate", *SMALL, "--beam-seed", "3"],
+        "beam_seed(=3) needs requests that search",
+    ),
+    "pages of nothing": (
+        ["simulate", *SMALL, "--page-size", "2MiB"],
+        "page_size(=2MiB) needs allocator virtual.",
+    ),
+    "a link to nothing": (
+        ["simulate", *SMALL, "--kv-offloading-bandwidth", "9"],
+        "kv_offloading_bandwidth(=9) needs kv_offloading_size.",
+    ),
+    "swaps of reservations": (
+        ["simulate", *SMALL, "--allocator", "contiguous", "--preemption", "swap"],
+        "preemption_mode(=swap) needs allocator paged, not contiguous.",
+    ),
     "page size": (
         ["simulate", *SMALL, "--allocator", "virtual", "--page-size", "4KiB"],
         "page_size(='4KiB') must be one of 64KiB, 128KiB, 256KiB, 2MiB",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from matplotlib.ticker import MaxNLocator
 
-from ...sim.plan import Candidate, Plan
+from ...sim.candidate import Candidate
+from ...sim.plan import Plan
 from .. import words
 from ..picture import Picture
 from ..resample import Binned, resample

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from ...sim.plan import Candidate, Plan
+from ...sim.candidate import Candidate
+from ...sim.plan import Plan
 from .. import words
 from ..latencies import Floats, alike, quantile_sheet, sorted_times
 from ..picture import Picture

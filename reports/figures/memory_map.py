@@ -15,8 +15,9 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from ...sim.candidate import Candidate
 from ...sim.memory_map import MemoryMap
-from ...sim.plan import Candidate, Plan
+from ...sim.plan import Plan
 from ...sim.result import CATEGORIES
 from .. import words
 from ..picture import Picture

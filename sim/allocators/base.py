@@ -157,6 +157,15 @@ class Allocator(ABC):
         """Blocks that hold the computed tokens of a request that is preempted."""
         return 0
 
+    def _copy_prompt(self, group: Group) -> None:
+        """The first member's prompt, once for each of the others: nobody shares."""
+        self.num_copied_slots += group.members[0].prompt_tokens * (group.width - 1)
+
+    def _copy_moved(self, parents: list[int], tokens: int) -> None:
+        """What a member goes on from, if it is not its own."""
+        moved = sum(place != parent for place, parent in enumerate(parents))
+        self.num_copied_slots += moved * tokens
+
     def fold(self, group: Group) -> None:
         """Take back all that a forked group holds; ``group.folded`` tells what it was."""
         raise AssertionError(f"{type(self).__name__} preempts no groups")

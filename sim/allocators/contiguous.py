@@ -105,12 +105,10 @@ class ContiguousAllocator(Allocator):
             self._count(member, +1)
 
     def fork(self, group: Group) -> None:
-        first = group.members[0]
-        self.num_copied_slots += first.prompt_tokens * (len(group.members) - 1)
+        self._copy_prompt(group)
 
     def reorder(self, group: Group, parents: list[int], tokens: int) -> None:
-        moved = sum(place != parent for place, parent in enumerate(parents))
-        self.num_copied_slots += moved * tokens
+        self._copy_moved(parents, tokens)
 
     def extend(self, request: Request, tokens: int) -> bool:
         return True

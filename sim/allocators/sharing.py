@@ -257,11 +257,14 @@ class SharingAllocator(PagedAllocator):
         assert 0 not in set(blocks), "the null block was handed out"
         shared = sum(count - 1 for count in refs.values())
         assert shared == self._shared, f"{shared} shared, {self._shared} counted"
-        partial = {r.blocks[-1] for r in self._holders if r.decoding and r in self._to_copy}
+        for request in self._to_copy:
+            assert request in self._holders, f"{request} would copy a block that it does not hold"
         for request in self._holders:
-            if request.decoding and self.refs[request.blocks[-1]] > 1:
-                full = request.blocks[-1] not in partial
-                assert full or request in self._to_copy, f"{request} would write what others hold"
+            tail = request.blocks[-1]
+            if request.decoding and tail in self._partial and self.refs[tail] > 1:
+                assert request in self._to_copy, f"{request} would write what others hold"
+        for block in self._partial:
+            assert self.refs[block] > 1, f"block {block} has one holder and counts as shared"
 
     def _enter(self, request: Request) -> None:
         request.final_blocks = self.blocks_for(request.kv_tokens)
@@ -286,10 +289,10 @@ class SharingAllocator(PagedAllocator):
             refs[block] -= 1
             if refs[block]:
                 self._shared -= 1
-            else:
+            elif block > num_pinned:
+                self.free.append(block)
+            if refs[block] < 2:
                 self._partial.pop(block, None)
-                if block > num_pinned:
-                    self.free.append(block)
 
     def _take(self, request: Request, count: int) -> None:
         self.taken = self._pop(count) if count > 0 else []
@@ -308,9 +311,10 @@ class SharingAllocator(PagedAllocator):
         del self._to_copy[request]
         tail = request.blocks[-1]
         if self.refs[tail] == 1:
-            self._partial.pop(tail, None)
             return
         self.refs[tail] -= 1
+        if self.refs[tail] == 1:
+            self._partial.pop(tail, None)
         self._shared -= 1
         self.taken = self._pop(1)
         request.blocks[-1] = self.taken[0]

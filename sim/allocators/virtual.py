@@ -112,8 +112,7 @@ class VirtualAllocator(PagedAllocator):
         self._copy_prompt(group)
 
     def reorder(self, group: Group, parents: list[int], tokens: int) -> None:
-        moved = sum(place != parent for place, parent in enumerate(parents))
-        self.num_copied_slots += moved * tokens
+        self._copy_moved(parents, tokens)
 
     def fold(self, group: Group) -> None:
         prompt = group.members[0].prompt_tokens
@@ -127,10 +126,6 @@ class VirtualAllocator(PagedAllocator):
 
     def recovered(self, group: Group) -> None:
         self._copy_prompt(group)
-
-    def _copy_prompt(self, group: Group) -> None:
-        """The first member's prompt, once for each of the others."""
-        self.num_copied_slots += group.members[0].prompt_tokens * (group.width - 1)
 
     def usage(self, *, blocked: bool) -> Usage:
         held = self._paged_slots - self.num_free * self.block_size

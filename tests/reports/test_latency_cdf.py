@@ -10,7 +10,8 @@ import pytest
 from kvsim.reports.figures.latency_cdf import MOST_POINTS, curve, latency_cdf
 from kvsim.reports.latencies import alike, sorted_times
 from kvsim.reports.picture import Picture
-from kvsim.sim.plan import Candidate, Plan
+from kvsim.sim.candidate import Candidate
+from kvsim.sim.plan import Plan
 
 TTFT, TPOT, E2E = range(3)
 

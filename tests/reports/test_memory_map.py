@@ -16,8 +16,9 @@ from kvsim.reports.figures.memory_map import memory_map, memory_map_sheet, outli
 from kvsim.reports.picture import Picture
 from kvsim.reports.render import MAX_SVG_BYTES, inline, png, svg
 from kvsim.reports.style import CATEGORY_COLOURS, FREE, INK
+from kvsim.sim.candidate import Candidate
 from kvsim.sim.memory_map import Marked, MemoryMap
-from kvsim.sim.plan import Candidate, Plan
+from kvsim.sim.plan import Plan
 
 NUM_ROWS, NUM_LOOKS = 8, 6
 CODES = {name: code for code, name in enumerate(CATEGORY_COLOURS)}

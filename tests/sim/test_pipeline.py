@@ -11,9 +11,9 @@ import pytest
 
 from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.models import load_model
+from kvsim.sim.candidate import Candidate
 from kvsim.sim.deployment import Deployment
 from kvsim.sim.job import simulate_server
-from kvsim.sim.plan import Candidate
 from kvsim.sim.serve_command import serve_command
 from kvsim.sim.server import Server, resolve
 from kvsim.traces.trace import Trace
