@@ -32,7 +32,7 @@ def normalised_latency_s(block_size: int, mode: str) -> float:
             "block_size": block_size,
             "scheduler": "vllm_v0",
             "preemption_mode": mode,
-            "swap_space": 64.0,
+            **({"swap_space": 64.0} if mode == "swap" else {}),
         },
     )
     result = simulate(
