@@ -65,7 +65,7 @@ def test_the_sweep_is_done_only_where_it_is_named(
 ) -> None:
     assert script.main(["--out", str(tmp_path), "--steps", "sweep,correctness"]) == 0
     assert [text.split(":")[0] for text in commands] == ["correctness", "sweep"]
-    assert commands[1].endswith("-m slow")
+    assert " -m slow" in commands[1]
     assert "sweep" not in script.STEPS
 
 
