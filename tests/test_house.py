@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("traces", "kernels", "calibration", "sim", "reports")
+ROOMS = ("traces", "kernels", "calibration", "sim", "reports", "api")
 MAY_IMPORT = {
     "traces": set(),
     "kernels": set(),
     "calibration": {"kernels"},
     "sim": {"calibration", "traces"},
     "reports": {"sim", "calibration", "traces"},
+    "api": {"reports", "sim", "calibration", "traces"},
 }
 HEAVY = ("pandas", "matplotlib", "torch", "triton")
 
