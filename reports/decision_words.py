@@ -10,8 +10,6 @@ if TYPE_CHECKING:  # the values are only read
     from ..sim.planner.decision import Decision
     from ..sim.planner.option import Option
 
-_LOSSY = ("fp8", "int8", "int4", "nvfp4")
-
 
 def decision_lines(decision: Decision) -> list[str]:
     """The question, the answer first to last, as the terminal and the page show them."""
@@ -138,7 +136,7 @@ def defaults_line(decision: Decision) -> str:
 
 
 def _lossy(option: Option) -> str:
-    dtype = option.server.deployment.kv_cache_dtype
-    if not dtype.startswith(_LOSSY):
+    if not is_lossy(option):
         return ""
+    dtype = option.server.deployment.kv_cache_dtype
     return f"kv_cache_dtype {dtype} changes what the model says: kvsim does not see how much."

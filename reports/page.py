@@ -8,19 +8,21 @@ that a trace's name stays text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from .. import __version__
 from ..calibration.gpus import GPUSpec
 from ..sim.plan import Plan
 from . import words
+from .decision_values import decision_values, page_verdict
 from .interval import interval_sources
 from .memory_sheets import pool_facts
 from .picture import Picture
-from .sections import BUDGET, FIRST_FIGURE, Section, anchor, sections
+from .sections import BUDGET, DECISION, FIRST_FIGURE, Section, anchor, sections
 from .sheet import Sheet
 from .sheets import advantage_sheet, candidate_sheet
 from .template import figure_values, rendered, unbroken
-from .verdict import answer, ratio, setting, short_name, verdict
+from .verdict import answer, ratio, setting, short_name
 
 MOST_SKIPPED_SHOWN = 20
 KEY_SETTINGS = (
@@ -37,21 +39,36 @@ KEY_SETTINGS = (
 LAST_SECTIONS = ("Candidates", "Assumptions", "Sources and digests")
 
 
-def plan_page(plan: Plan, pictures: list[Picture], interval: Sequence[str] = ()) -> str:
-    """The HTML of a plan; ``interval`` says in sentences how sure the answer is."""
-    return rendered("report.html.j2", plan_values(plan, pictures, interval))
+def plan_page(
+    plan: Plan,
+    pictures: list[Picture],
+    interval: Sequence[str] = (),
+    *,
+    directory: str | Path = ".",
+) -> str:
+    """The HTML of a plan; ``interval`` says in sentences how sure the answer is.
+
+    Paths in the recommendation's file are seen from ``directory``, where the page will stand.
+    """
+    return rendered("report.html.j2", plan_values(plan, pictures, interval, directory=directory))
 
 
 def plan_values(
-    plan: Plan, pictures: list[Picture], interval: Sequence[str] = ()
+    plan: Plan,
+    pictures: list[Picture],
+    interval: Sequence[str] = (),
+    *,
+    directory: str | Path = ".",
 ) -> dict[str, object]:
     """What the template shows, by name."""
     figures = {picture.name: figure_values(picture) for picture in pictures}
     parts = sections(figures)
+    if plan.decision is not None and not any(part.title == DECISION for part in parts):
+        parts.insert(0, Section(title=DECISION, figures=()))
     configuration = _configuration(plan)
     return {
         "title": f"{plan.model.name} on {plan.gpu.title}",
-        "verdict": unbroken(verdict(plan)),
+        "verdict": unbroken(page_verdict(plan)),
         "interval": [unbroken(line) for line in interval],
         "answer": [unbroken(line) for line in answer(plan)],
         "tiles": _tiles(plan),
@@ -62,6 +79,8 @@ def plan_values(
         "contents_of_page": _contents(parts),
         "first_figure": figures.get(FIRST_FIGURE),
         "sections": parts,
+        "decision_section": DECISION,
+        "decision": decision_values(plan, directory),
         "budget_section": BUDGET,
         "pool_facts": pool_facts(plan.budget),
         "budget_notes": plan.budget.notes,

@@ -15,7 +15,7 @@ from .offloading import Offloading
 from .servable import Arrivals
 from .server import Server, resolve
 
-_DEFAULTS: dict[str, Any] = {
+FLAG_DEFAULTS: dict[str, Any] = {
     "max_model_len": None,
     "step_cost": DEFAULT_COST,
     "profile": None,
@@ -60,8 +60,8 @@ def load_server(
         ValueError: as :func:`load_hardware` and :func:`~kvsim.sim.server.resolve`.
     """
     model, gpu = load_hardware(**hardware)
-    given = {**_DEFAULTS, **flags}
-    own = {name: given.pop(name) for name in _DEFAULTS}
+    given = {**FLAG_DEFAULTS, **flags}
+    own = {name: given.pop(name) for name in FLAG_DEFAULTS}
     offloading = Offloading.of_flags(
         {flag: given.pop(flag, None) for flag in OFFLOADING_FLAGS.values()}
     )

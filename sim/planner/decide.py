@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from ...traces import Trace
 from ..job import Report
@@ -29,7 +28,6 @@ def decide(
     trace: Trace,
     question: Question,
     *,
-    work: Mapping[str, Any] | None = None,
     report: Report | None = None,
 ) -> Decision:
     """Choose a server of the grid.
@@ -38,7 +36,6 @@ def decide(
         grid: what could be deployed.
         trace: with arrival times, whose pattern is kept.
         question: objective, target and limits.
-        work: what arrives, by the options of ``kvsim simulate``, for the recommendation's file.
         report: told about progress.
 
     Raises:
@@ -70,7 +67,6 @@ def decide(
         losers=(),
         confirmed=confirmed,
         tuning=tuning,
-        work=dict(work or {}),
     )
     lost = [Loser(title=one.title, reason=one.reason) for one in refused]
     if chosen is None:

@@ -52,8 +52,9 @@ def make_planned(
         )
     drawn = not taken.arrivals
     pattern = with_poisson(taken, rate_per_s=1.0, seed=seed, why="any rate") if drawn else taken
-    decision = decide(grid, pattern.trace, question, work=work, report=report)
+    decision = decide(grid, pattern.trace, question, report=report)
     assert decision.best is not None, "a decision without options is an error"
+    decision = replace(decision, work=work_of_a_share(work or {}, taken, decision))
     server = decision.best.server
     if drawn and decision.share_per_s is not None:
         why = share_words(decision)
@@ -79,6 +80,17 @@ def at_share(taken: Taken, decision: Decision) -> Taken:
         trace = share_of(trace, 0, chosen.num_replicas)
         words += f"; {share_words(decision)}"
     return replace(taken, trace=trace, arrivals=words)
+
+
+def work_of_a_share(work: Mapping[str, Any], taken: Taken, decision: Decision) -> dict[str, Any]:
+    """The options that give one replica's traffic: all requests, at the replica's rate."""
+    share, given = decision.share_per_s, dict(work)
+    if share is None:
+        return given
+    if not taken.arrivals:
+        return given | {"rate_per_s": share}
+    faster = given.get("arrival_speedup_ratio") or 1.0
+    return given | {"arrival_speedup_ratio": faster * share / rate_of(taken.trace)}
 
 
 def share_words(decision: Decision) -> str:

@@ -2,8 +2,8 @@
 
 A target of ``r`` requests a second takes ``R = ceil(r / s)`` replicas of a server that holds ``s``
 within the objective: an even split. The cheapest per hour wins; at one price the fewest GPUs, then
-the highest rate, and of rates that the search cannot tell apart the one that changes the fewest
-flags. Without a target the cheapest output token wins, each server at the rate it holds. Where no
+a KV cache that is stored as the model computes it, then the highest rate, and of rates that the
+search cannot tell apart the one that changes the fewest flags. Without a target the cheapest output token wins, each server at the rate it holds. Where no
 GPU has a price, GPUs are counted instead of dollars.
 """
 
@@ -16,6 +16,7 @@ from math import ceil, inf
 
 from ...calibration.engine_defaults import BLOCK_SIZE, batch_defaults
 from ...calibration.engines import load_engine
+from ...calibration.kv_dtypes import kv_dtype
 from ...traces import Trace
 from ..job import Report
 from ..parallel import run_each
@@ -134,9 +135,16 @@ def _first(
     near = [one for one in options if cost[id(one)] <= cheapest * (1 + slack)]
     fewest = min(one.num_gpus for one in near)
     near = [one for one in near if one.num_gpus == fewest]
+    near = [one for one in near if not is_lossy(one)] or near
     most = max(one.search.rate_per_s for one in near)
     near = [one for one in near if one.search.rate_per_s >= most * (1 - TOLERANCE)]
     return min(near, key=lambda one: (num_changed(one, flags), -one.search.rate_per_s))
+
+
+def is_lossy(option: Option) -> bool:
+    """Whether the KV cache is stored in fewer bits than the model's own: answers may change."""
+    dtype = option.server.deployment.kv_cache_dtype
+    return kv_dtype(dtype).bits < kv_dtype("auto").bits
 
 
 def own_flags(server: Server) -> dict[str, object]:
