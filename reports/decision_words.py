@@ -136,6 +136,8 @@ def defaults_line(decision: Decision) -> str:
 
 
 def _lossy(option: Option) -> str:
+    from ..sim.planner.sizing import is_lossy
+
     if not is_lossy(option):
         return ""
     dtype = option.server.deployment.kv_cache_dtype

@@ -11,8 +11,9 @@ from ..job import Report
 from ..plan import Plan, make_plan, with_default_arrivals
 from .decide import decide
 from .decision import Decision
+from .extent import rate_of
 from .grid import Grid
-from .probe import at_rate, rate_of
+from .probe import at_rate
 from .question import Question
 from .shares import share_of
 
@@ -53,9 +54,10 @@ def make_planned(
     drawn = not taken.arrivals
     pattern = with_poisson(taken, rate_per_s=1.0, seed=seed, why="any rate") if drawn else taken
     decision = decide(grid, pattern.trace, question, report=report)
-    assert decision.best is not None, "a decision without options is an error"
     decision = replace(decision, work=work_of_a_share(work or {}, taken, decision))
-    server = decision.best.server
+    best = decision.best
+    assert best is not None, "without any server there is an error instead"
+    server = best.server
     if drawn and decision.share_per_s is not None:
         why = share_words(decision)
         taken = with_poisson(taken, rate_per_s=decision.share_per_s, seed=seed, why=why)

@@ -9,8 +9,8 @@ from typing import Any
 from ...traces.intake import Taken
 from ..durations import seconds_of
 from ..slo import SLO
+from .extent import rate_of
 from .grid import Grid
-from .probe import rate_of
 
 ASSUMED_SLO = SLO(ttft_s=2.0, tpot_s=0.05, quantile=0.95)
 """Where servers are to be compared and no limit is given: an interactive user's patience."""

@@ -16,14 +16,18 @@ import numpy as np
 
 from ...traces import Trace
 from ...traces.columns import session_numbers
-from ..job import Report, simulate_server
+from ...traces.repeat import repeated_in_time
+from ..job import Report
 from ..parallel import run_each
 from ..server import Server
 from ..slo import SLO
-from .probe import Probe, at_rate, judge
+from .extent import rate_of
+from .probe import Probe, at_rate, probe
 
 MOST_SHARES = 32
 """Replicas that are simulated; of more, the first ones."""
+LEAST_REQUESTS, MOST_REQUESTS = 2_000, 40_000
+"""Of each replica, and of all: a shorter trace is served in several turns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +79,14 @@ def confirm(
         num_replicas: behind a round robin by session.
         report: told about progress.
     """
-    whole = at_rate(trace, rate_per_s)
-    shares = [share_of(whole, r, num_replicas) for r in range(min(num_replicas, MOST_SHARES))]
+    simulated = min(num_replicas, MOST_SHARES)
+    wanted = min(LEAST_REQUESTS * num_replicas, MOST_REQUESTS)
+    turns = max(1, -(-wanted // len(trace)))
+    whole = at_rate(trace if turns == 1 else repeated_in_time(trace, turns), rate_per_s)
+    shares = [share_of(whole, replica, num_replicas) for replica in range(simulated)]
     tasks: list[tuple[str, Callable[[], Probe]]] = [
-        (f"replica {n}", partial(_serve, server, share, rate_per_s / num_replicas, slo))
+        (f"replica {n}", partial(_serve, server, share, slo))
         for n, share in enumerate(shares, start=1)
-        if len(share)
     ]
     probes = run_each(tasks, title=f"{rate_per_s:.3g}/s on {num_replicas}", report=report)
     counted = sum(one.num_counted for one in probes)
@@ -95,12 +101,11 @@ def confirm(
         output_tokens_per_s=num_replicas
         * sum(one.output_tokens_per_s for one in probes)
         / len(probes),
-        holds=attainment >= slo.quantile,
+        holds=attainment >= slo.quantile and all(one.keeps_up for one in probes),
         num_simulated=len(probes),
     )
 
 
-def _serve(server: Server, share: Trace, rate_per_s: float, slo: SLO) -> Probe:
+def _serve(server: Server, share: Trace, slo: SLO) -> Probe:
     """A share at the times at which it arrives."""
-    result, _ = simulate_server(server, trace=share)
-    return judge(result, rate_per_s, slo, seats=server.deployment.limits.seats)
+    return probe(server, share, rate_of(share), slo)

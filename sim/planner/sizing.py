@@ -2,9 +2,9 @@
 
 A target of ``r`` requests a second takes ``R = ceil(r / s)`` replicas of a server that holds ``s``
 within the objective: an even split. The cheapest per hour wins; at one price the fewest GPUs, then
-a KV cache that is stored as the model computes it, then the highest rate, and of rates that the
-search cannot tell apart the one that changes the fewest flags. Without a target the cheapest output token wins, each server at the rate it holds. Where no
-GPU has a price, GPUs are counted instead of dollars.
+a KV cache stored in the model's own bits, then the highest rate, and of rates that the search
+cannot tell apart the one that changes the fewest flags. Without a target the cheapest output token
+wins, each server at the rate it holds. Where no GPU has a price, GPUs are counted instead.
 """
 
 from __future__ import annotations
@@ -48,27 +48,79 @@ def try_each(
     slo: SLO,
     *,
     title: str,
+    guess_per_s: float | None = None,
     report: Report | None = None,
 ) -> list[Tried]:
     """The rate that each server holds, on every core; those that do not fit say why.
+
+    Servers on the same GPUs are much alike: the first of each kind says where to look for the
+    others' rates.
 
     Args:
         specs: titles and servers.
         trace: with arrival times, whose pattern is kept.
         slo: the objective.
         title: of all of them together, for ``report``.
+        guess_per_s: where to look for all of them, where that is known.
         report: told about progress.
     """
-    tasks: list[tuple[str, Callable[[], Tried]]] = [
-        (name, partial(_try, name, spec, trace, slo)) for name, spec in specs
+    kinds = [_kind(spec) for _, spec in specs]
+    first = {kind: specs[kinds.index(kind)] for kind in dict.fromkeys(kinds)}
+    run = partial(_try_all, trace=trace, slo=slo, report=report)
+    found = dict(
+        zip(first, run(list(first.values()), [guess_per_s] * len(first), title=title), strict=True)
+    )
+    others = [(k, spec) for k, spec in zip(kinds, specs, strict=True) if spec is not first[k]]
+    near = [_rate(found[kind]) or guess_per_s for kind, _ in others]
+    rest = run([spec for _, spec in others], near, title=f"{title}, other flags")
+    left = iter(rest)
+    return [
+        found[kind] if spec is first[kind] else next(left)
+        for kind, spec in zip(kinds, specs, strict=True)
     ]
-    return run_each(tasks, title=title, report=report)
 
 
-def _try(title: str, spec: ServerSpec, trace: Trace, slo: SLO) -> Tried:
+def _kind(spec: ServerSpec) -> tuple[object, ...]:
+    """Servers of one kind hold rates near each other."""
+    sizes = ("tensor_parallel_size", "pipeline_parallel_size")
+    return (*spec.hardware.values(), *(spec.flags.get(name) for name in sizes))
+
+
+def _rate(tried: Tried) -> float | None:
+    return tried.search.rate_per_s or None if isinstance(tried, Option) else None
+
+
+def _try_all(
+    specs: Sequence[tuple[str, ServerSpec]],
+    guesses: Sequence[float | None],
+    *,
+    trace: Trace,
+    slo: SLO,
+    title: str,
+    report: Report | None,
+) -> list[Tried]:
+    told = report if len(specs) == 1 else None  # of a single one its own progress is shown
+    tasks: list[tuple[str, Callable[[], Tried]]] = [
+        (name, partial(_try, name, spec, trace, slo, guess_per_s=guess, report=told))
+        for (name, spec), guess in zip(specs, guesses, strict=True)
+    ]
+    return run_each(tasks, title=title, report=None if told else report)
+
+
+def _try(
+    title: str,
+    spec: ServerSpec,
+    trace: Trace,
+    slo: SLO,
+    *,
+    guess_per_s: float | None,
+    report: Report | None,
+) -> Tried:
     try:
         server = spec.server(trace)
-        search = search_rate(server, trace, slo, title=title)
+        search = search_rate(
+            server, trace, slo, title=title, guess_per_s=guess_per_s, report=report
+        )
     except ValueError as error:
         return Refused(title=title, spec=spec, reason=str(error))
     return Option(title=title, spec=spec, server=server, search=search)

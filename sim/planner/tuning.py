@@ -130,7 +130,8 @@ def _coordinate(
         (f"{best.title}, {worded(flag, value)}", best.spec.changed(**{flag: value}))
         for value in others
     ]
-    found = try_each(specs, trace, slo, title=f"tuning {flag}", report=report)
+    guess = best.search.rate_per_s or None
+    found = try_each(specs, trace, slo, title=f"tuning {flag}", guess_per_s=guess, report=report)
     tried = [Tried(value=before, rate_per_s=best.search.rate_per_s)]
     held = best.search.rate_per_s
     winner, most = best, 0.0
