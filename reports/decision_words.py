@@ -116,12 +116,17 @@ def defaults_line(decision: Decision) -> str:
     found, chosen = decision.defaults, decision.chosen
     if found is None or chosen is None:
         return ""
-    names = words.listing(list(found.flags))
+    from ..sim.planner.search import TOLERANCE
+
+    names = words.listing(list(decision.flags))
     if found.option is None:
         return f"vLLM's defaults do not do here: {found.reason}"
     gain = decision.default_gain
     assert gain is not None, "there is an option"
     before, after = found.option.search.rate_per_s, chosen.search.rate_per_s
+    if before > after * (1 + TOLERANCE):
+        more = words.share(before / after - 1)
+        return f"vLLM's defaults for {names} hold {more} more: leave them as they are."
     if decision.defaults_are_right:
         return (
             f"vLLM's defaults are already right for {names}: the best other value gains less than "

@@ -12,7 +12,7 @@ from .decision import Decision, Defaults, Loser
 from .grid import Grid
 from .option import Option
 from .question import Question
-from .reasons import over_max_gpus, unmet, why_lost
+from .reasons import many_words, over_max_gpus, unmet, why_lost
 from .shares import Confirmation, confirm
 from .sizing import Refused, ranked, sized, try_each, with_defaults
 from .spec import ServerSpec
@@ -53,7 +53,7 @@ def decide(
         flags += [step.flag for step in tuning.steps if step.flag not in flags] if tuning else []
     allowed = _allowed(options, question)
     order = ranked(allowed, target, flags)
-    order, confirmed = _confirmed(order, question, trace, flags, report)
+    order, confirmed, given_up = _confirmed(order, question, trace, flags, report)
     chosen = order[0] if order else None
     base = Decision(
         slo=slo,
@@ -61,6 +61,7 @@ def decide(
         target_rate_per_s=target,
         target_from=question.target_from,
         max_gpus=question.max_gpus,
+        flags=tuple(flags),
         options=tuple(_updated(options, order)),
         chosen=chosen,
         runner_up=order[1] if len(order) > 1 else None,
@@ -73,7 +74,7 @@ def decide(
         nearest, miss = unmet(base.options, question.max_gpus, target)
         base = replace(base, nearest=nearest, miss=miss)
     losers = [
-        Loser(title=one.title, reason=why_lost(one, base), option=one)
+        Loser(title=one.title, reason=given_up.get(one.title) or why_lost(one, base), option=one)
         for one in [*order[1:], *(one for one in base.options if one not in order)]
         if one is not chosen
     ]
@@ -97,14 +98,16 @@ def _confirmed(
     trace: Trace,
     flags: Sequence[str],
     report: Report | None,
-) -> tuple[list[Option], Confirmation | None]:
+) -> tuple[list[Option], Confirmation | None, dict[str, str]]:
     """The first of the order that carries the target on all its replicas together.
 
-    One that does not gets a replica more and takes its place in the order again.
+    One that does not gets a replica more and takes its place in the order again, a few times; then
+    it is given up, with the reason by its title.
     """
     target, slo = question.target_rate_per_s, question.slo
     if target is None:
-        return order, None
+        return order, None, {}
+    given_up: dict[str, str] = {}
     asked = {one.title: one.num_replicas for one in order}
     while order:
         first = order[0]
@@ -112,12 +115,17 @@ def _confirmed(
             first.server, trace, target, slo, num_replicas=first.num_replicas, report=report
         )
         if found.holds:
-            return order, found
+            return order, found, given_up
         more = replace(first, num_replicas=first.num_replicas + 1)
         most = max(asked[first.title] + 2, (1 + MOST_EXTRA) * asked[first.title])
-        kept_in = more.num_replicas <= most and not over_max_gpus(more, question.max_gpus)
-        order = ranked([*order[1:], *([more] if kept_in else [])], target, flags)
-    return order, None
+        order = order[1:]
+        if more.num_replicas <= most and not over_max_gpus(more, question.max_gpus):
+            order = ranked([*order, more], target, flags)
+        else:
+            given_up[first.title] = (
+                f"{many_words(first.num_replicas)} together keep it for {found.attainment:.1%} only"
+            )
+    return order, None, given_up
 
 
 def _updated(options: Sequence[Option], order: Sequence[Option]) -> list[Option]:
@@ -162,8 +170,8 @@ def _defaults(
         title = f"{chosen.spec.hardware['gpu']}, vLLM's defaults"
         found = try_each([(title, spec)], trace, slo, title="vLLM's defaults", report=report)[0]
     if isinstance(found, Refused):
-        return Defaults(flags=tuple(flags), option=None, reason=found.reason)
-    return Defaults(flags=tuple(flags), option=found)
+        return Defaults(option=None, reason=found.reason)
+    return Defaults(option=found)
 
 
 def _same(option: Option, spec: ServerSpec, trace: Trace) -> bool:

@@ -28,10 +28,8 @@ class Loser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """The engine's own flags on the chosen GPUs, beside the chosen ones."""
+    """The engine's own values of the varied flags on the chosen GPUs."""
 
-    flags: tuple[str, ...]
-    """Those that were varied."""
     option: Option | None
     """None where the defaults do not fit."""
     reason: str = ""
@@ -50,6 +48,8 @@ class Decision:
     target_from: str
     """Where the target comes from, in words."""
     max_gpus: int | None
+    flags: tuple[str, ...]
+    """Flags of the engine that were varied."""
     options: tuple[Option, ...]
     """All that were tried, with the replicas that the target needs, in the order of the grid."""
     chosen: Option | None
@@ -133,7 +133,7 @@ class Decision:
         if found is None:
             return None
         return {
-            "flags": list(found.flags),
+            "flags": list(self.flags),
             "rate_per_s": None if found.option is None else plain(found.option.search.rate_per_s),
             "gain": plain(self.default_gain),
             "right": self.defaults_are_right,

@@ -10,6 +10,7 @@ from ..slo import LIMITS, SLO
 from .option import Option
 from .probe import Probe
 from .search import TOLERANCE
+from .sizing import is_lossy, num_changed
 
 if TYPE_CHECKING:
     from .decision import Decision
@@ -28,31 +29,42 @@ def why_lost(option: Option, decision: Decision) -> str:
     if chosen is None or (chosen.usd_per_hour is not None and option.usd_per_hour is None):
         name = option.spec.hardware["gpu"]
         return f"no price is known: give --price {name}=..." if chosen else "not confirmed"
-    return _dearer(option, chosen, decision.target_rate_per_s)
+    return _dearer(option, chosen, decision)
 
 
-def _dearer(option: Option, chosen: Option, target_per_s: float | None) -> str:
-    """By price; at one price by GPUs, then by the rate."""
-    usd, least = option.usd_per_hour, chosen.usd_per_hour
-    per = ""
-    if target_per_s is None:
+def _dearer(option: Option, chosen: Option, decision: Decision) -> str:
+    """By price; at one price by GPUs, then by what the cache keeps, the rate and the flags."""
+    target = decision.target_rate_per_s
+    usd, least, slack, per = option.usd_per_hour, chosen.usd_per_hour, 1e-9, ""
+    if target is None:
         usd, least = option.usd_per_million_output_tokens, chosen.usd_per_million_output_tokens
-        per = " per output token"
-    if usd is not None and least and usd > least * (1 + TOLERANCE / 10):
-        return f"{usd / least:.2f}x the price{per}{_needs(option, target_per_s)}"
+        slack, per = TOLERANCE, " per output token"
+    if usd is not None and least is not None and usd > least * (1 + slack):
+        times = f"{usd / least:.2f}x" if least else "not free:"
+        return f"{times} the price{per}{_needs(option, target)}"
     if option.num_gpus > chosen.num_gpus:
         return f"{option.num_gpus} GPUs instead of {chosen.num_gpus}"
+    if is_lossy(option) and not is_lossy(chosen):
+        return "the same price, and its KV cache keeps fewer bits"
     ours, theirs = chosen.search.rate_per_s, option.search.rate_per_s
-    if theirs >= ours * (1 - TOLERANCE):
-        return "as good within the search's tolerance, but more flags changed or not more held"
-    return f"the same price, but holds {1 - theirs / ours:.0%} less"
+    if theirs < ours * (1 - TOLERANCE):
+        return f"the same price, but holds {1 - theirs / ours:.0%} less"
+    if num_changed(option, decision.flags) > num_changed(chosen, decision.flags):
+        return "no better than with fewer flags changed"
+    return "no better, within what the search can tell (2 %)"
 
 
 def _needs(option: Option, target_per_s: float | None) -> str:
     if target_per_s is None:
         return ""
     usd = option.usd_per_hour
-    return f": {option.num_gpus} GPUs, {usd:.2f} USD/h" if usd is not None else ""
+    gpus = f"{option.num_gpus} GPU{'s' * (option.num_gpus > 1)}"
+    return f": {gpus}, {usd:.2f} USD/h" if usd is not None else ""
+
+
+def many_words(num_replicas: int) -> str:
+    """``3 replicas``."""
+    return f"{num_replicas} replica{'s' * (num_replicas > 1)}"
 
 
 def over_max_gpus(option: Option, max_gpus: int | None) -> bool:
@@ -65,7 +77,8 @@ def unmet(
 ) -> tuple[Option, str]:
     """What comes closest where nothing is chosen, and what would fix it, in one sentence."""
     holding = [one for one in options if one.search.best is not None]
-    if holding and max_gpus is not None and target_per_s is not None:
+    short = any(over_max_gpus(one, max_gpus) for one in holding)
+    if short and max_gpus is not None and target_per_s is not None:
         return _too_few_gpus(holding, max_gpus, target_per_s)
     if holding:
         one = max(holding, key=lambda option: option.search.rate_per_s)
@@ -87,7 +100,8 @@ def _too_few_gpus(holding: Sequence[Option], max_gpus: int, target: float) -> tu
 
     one = max(holding, key=within)
     return one, (
-        f"Nearest is {one.title}: {max_gpus} GPUs hold {within(one):.3g}/s of {target:.3g}/s; "
+        f"Nearest is {one.title}: {max_gpus} GPU{'s hold' if max_gpus > 1 else ' holds'} "
+        f"{within(one):.3g}/s of {target:.3g}/s; "
         f"max_gpus {one.num_gpus} would carry it."
     )
 
