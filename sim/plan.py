@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from ..calibration.gpus import GPUSpec
 from ..calibration.memory import MemoryBudget
@@ -25,6 +26,7 @@ from .ignored import ignored
 from .job import Report, simulate_server
 from .map_recorder import MapRecorder
 from .memory_map import MemoryMap
+from .parallel import jobs_for, num_cores, run_each
 from .plan_notes import assumptions, caveats, of_pages
 from .planner.decision import Decision
 from .saturated import saturate
@@ -169,7 +171,7 @@ def make_plan(
         servers.append(servers[0].with_flags(**NOTHING_SHARED))
     left_out = ignored(trace, server.deployment, concurrency=concurrency)
     _check_servable(servers[0], trace)
-    chosen, *others = [_candidate(one, trace, concurrency, report) for one in servers]
+    chosen, *others = _candidates(servers, trace, concurrency, report)
     return Plan(
         model=server.model,
         gpu=server.gpu,
@@ -207,6 +209,20 @@ def _check_servable(server: Server, trace: Trace) -> None:
         raise ValueError(
             f"trace(={trace.name!r}) has no request that the server can run; the first: {reason}."
         )
+
+
+def _candidates(
+    servers: Sequence[Server], trace: Trace, concurrency: int | None, report: Report | None
+) -> list[Candidate]:
+    """Each told about its progress where they run one after the other, else as they end."""
+    jobs = jobs_for(len(servers) * len(trace))
+    if jobs == 1 or num_cores() == 1:
+        return [_candidate(one, trace, concurrency, report) for one in servers]
+    tasks = [
+        (one.deployment.title, partial(_candidate, one, trace, concurrency, None))
+        for one in servers
+    ]
+    return run_each(tasks, title="candidates", jobs=jobs, report=report)
 
 
 def _candidate(

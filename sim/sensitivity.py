@@ -25,6 +25,7 @@ from .variants import blocks_of_bytes
 
 WHAT_IF = 0.2
 """Relative change of what has no band."""
+LESS, MORE = 1 - WHAT_IF, 1 + WHAT_IF
 BAND, SUPPOSED = "band", "what if"
 
 
@@ -120,9 +121,10 @@ def sensitivity(
     few, many = _blocks(server)
     band = clock_band(server, trace, backlog)
     here = Setting(blocks=server.num_gpu_blocks)
-    low = runs.outcome(Setting(blocks=few, clock=band.high))  # few blocks first
+    runs.prepare(_settings(here, band, few, many, rates=concurrency is None and _has_rate(trace)))
+    low = runs.outcome(Setting(blocks=few, clock=band.high))
     factors = [_step_times(runs, here, band), _kv_blocks(runs, here, few, many)]
-    less, more = 1 - WHAT_IF, 1 + WHAT_IF
+    less, more = LESS, MORE
     lengths = (here._replace(outputs=less), here._replace(outputs=more))
     factors.append(_supposed(runs, "output_lengths", *lengths))
     if concurrency is None and _has_rate(trace):
@@ -134,6 +136,18 @@ def sensitivity(
         high=runs.outcome(Setting(blocks=many, clock=band.low)),
         factors=tuple(factors),
     )
+
+
+def _settings(here: Setting, band: Band, few: int, many: int, *, rates: bool) -> list[Setting]:
+    """All that are going to be asked for."""
+    return [
+        here,
+        *(Setting(blocks=few, clock=clock) for clock in (1.0, band.high)),
+        *(Setting(blocks=many, clock=clock) for clock in (1.0, band.low)),
+        *(here._replace(clock=clock) for clock in (band.low, band.high)),
+        *(here._replace(outputs=outputs) for outputs in (LESS, MORE)),
+        *(here._replace(rate=rate) for rate in (LESS, MORE) if rates),
+    ]
 
 
 def clock_band(server: Server, trace: Trace, backlog: Backlog) -> Band:

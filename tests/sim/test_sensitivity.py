@@ -340,8 +340,9 @@ def test_progress_names_what_is_changed() -> None:
     )
     runs.outcome(Setting(blocks=1500, clock=1.25, outputs=1.2))
     assert set(told) == {
-        "interval, trace: 1,500 blocks, steps x 1.25, outputs x 1.2",
-        "interval, backlog: 1,500 blocks, outputs x 1.2",
+        "interval",
+        "interval: trace, 1,500 blocks, steps x 1.25, outputs x 1.2",
+        "interval: backlog, 1,500 blocks, outputs x 1.2",
     }
 
 
