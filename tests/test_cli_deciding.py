@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kvsim.sim.durations import seconds_of
+from kvsim.sim.load import load_server
+from kvsim.sim.plan import Plan, make_plan
 from kvsim.sim.server import Server
+from kvsim.traces.intake import Intake, take_in
 from support.command import SMALL, run
 from support.planned import fake_searches
 
+CLOCK = "affine:0.02,0.0001,0.0000001"
 WRONG: dict[str, tuple[list[str], str]] = {
     "a GPU twice": (["--gpu", "a100,A100-SXM"], "gpu(='a100,A100-SXM') must name each GPU once"),
     "an unknown GPU of several": (["--gpu", "a100,h2000"], "gpu(='h2000') is unknown; near: h200"),
@@ -53,9 +58,8 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "GPUs without a target": (["--max-gpus", "4"], "max_gpus(=4) needs target_rate"),
     "no GPUs": (["--target-rate", "4", "--max-gpus", "0"], "max_gpus(=0) must be > 0"),
     "more than anybody waits for": (
-        ["--max-num-seqs", ",".join(map(str, range(1, 40))), "--block-size", "1,2,4,8,16,32,64"]
-        + ["--tensor-parallel-size", "1,2,4,8"],
-        "tensor_parallel_size x max_num_seqs make 1092 servers: at most 1000",
+        ["--max-num-seqs", ",".join(map(str, range(1, 501))), "--block-size", "8,16,32"],
+        "block_size x max_num_seqs make 1500 servers: at most 1000",
     ),
 }
 
@@ -85,6 +89,29 @@ def test_times_are_written_as_people_write_them(text: str, seconds: float) -> No
     assert seconds_of("slo", text) == seconds
 
 
+@pytest.fixture(scope="module")
+def small() -> Plan:
+    """A plan without a decision."""
+    taken = take_in(Intake(workload="sharegpt", num_requests=30, rate_per_s=4.0))
+    flags = {"step_cost": CLOCK, "num_gpu_blocks_override": 200}
+    server = load_server(taken.trace, hardware={"gpu": "a100", "model": "qwen3-8b"}, flags=flags)
+    return make_plan(server, taken=taken)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, small: Plan) -> list[Any]:
+    """No simulation and no figures behind the decision; the servers planned for, as they come."""
+    servers: list[Any] = []
+
+    def made(server: Server, *, decision: Any = None, **_: object) -> Plan:
+        servers.append(server)
+        return replace(small, decision=decision)
+
+    monkeypatch.setattr("kvsim.sim.planner.planned.make_plan", made)
+    monkeypatch.setattr("kvsim.reports.write.plan_pictures", lambda plan: [])
+    return servers
+
+
 @pytest.fixture
 def rates(monkeypatch: pytest.MonkeyPatch) -> None:
     def rate(server: Server) -> float:
@@ -94,8 +121,17 @@ def rates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan(*arguments: str, out: Path) -> Any:
-    clock = ("--step-cost", "affine:0.02,0.0001,0.0000001", "--num-gpu-blocks-override", "800")
-    return run("plan", *SMALL, *clock, *arguments, "--out", str(out))
+    return run(
+        "plan",
+        *SMALL,
+        "--step-cost",
+        CLOCK,
+        "--num-gpu-blocks-override",
+        "800",
+        *arguments,
+        "--out",
+        str(out),
+    )
 
 
 @pytest.mark.usefixtures("rates")
@@ -133,7 +169,7 @@ def test_a_decision_from_end_to_end(tmp_path: Path) -> None:
     assert update.exit_code == 0, update.output
 
 
-@pytest.mark.usefixtures("rates")
+@pytest.mark.usefixtures("rates", "quick")
 def test_an_objective_is_assumed_and_the_trace_s_rate_is_the_target(tmp_path: Path) -> None:
     result = plan("--block-size", "16,32", "--json", out=tmp_path)
     assert result.exit_code == 0, result.output
@@ -142,6 +178,7 @@ def test_an_objective_is_assumed_and_the_trace_s_rate_is_the_target(tmp_path: Pa
     assert decision["target_rate_per_s"] == pytest.approx(4.0, rel=0.3)
 
 
+@pytest.mark.usefixtures("quick")
 def test_an_objective_that_nothing_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_searches(monkeypatch, lambda server: 0.0)
     result = plan("--slo-tpot", "50ms", out=tmp_path)
@@ -154,11 +191,12 @@ def test_an_objective_that_nothing_keeps(tmp_path: Path, monkeypatch: pytest.Mon
     assert "No server keeps the objective." in (tmp_path / "report.html").read_text()
 
 
-def test_nothing_is_decided_where_nothing_is_asked(tmp_path: Path) -> None:
+def test_nothing_is_decided_where_nothing_is_asked(tmp_path: Path, quick: list[Any]) -> None:
     result = plan("--gpu", "a100", "--block-size", "16", "--price", "2", out=tmp_path)
     assert result.exit_code == 0, result.output
     assert "Under backlog the paged server runs" in result.output
     assert "Objective" not in result.output
-    made = json.loads((tmp_path / "plan.json").read_text())
-    assert made["decision"] is None
-    assert made["price"]["usd_per_gpu_hour"] == 2.0
+    assert json.loads((tmp_path / "plan.json").read_text())["decision"] is None
+    (server,) = quick
+    assert server.gpu.price_usd_per_hour == 2.0
+    assert server.deployment.block_size == 16

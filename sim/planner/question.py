@@ -59,7 +59,7 @@ def question_of(
     Raises:
         ValueError: options that need or exclude each other.
     """
-    given = {name: value for name, value in asked.items() if value not in (None, False)}
+    given = {n: value for n, value in asked.items() if value is not None and value is not False}
     limits = [name for name in LIMIT_OPTIONS if name in given]
     if "quantile" in given and not limits:
         raise ValueError(f"quantile(={given['quantile']}) needs slo_ttft, slo_tpot or slo_e2e.")
