@@ -8,11 +8,13 @@ from . import words
 from .block_size_sheets import shown
 from .decision_words import usd_per_million_text
 from .sheet import Sheet
+from .slo_sheets import binding_sheet, probe_sheet
 
 if TYPE_CHECKING:  # the values are only read
     from ..sim.block_sizes import BlockSizes
     from ..sim.planner.decision import Decision
     from ..sim.planner.option import Option
+    from ..sim.planner.search import RateSearch
 
 
 def option_sheet(decision: Decision) -> Sheet:
@@ -132,7 +134,20 @@ def block_rate_sheet(decision: Decision, terms: BlockSizes | None) -> Sheet | No
     )
 
 
+def searches_of(decision: Decision) -> list[tuple[str, RateSearch]]:
+    """Titles and searches, the chosen server (or what comes nearest) first."""
+    best = decision.best
+    others = [one for one in decision.options if best is None or one.title != best.title]
+    return [(one.title, one.search) for one in ([] if best is None else [best]) + others]
+
+
 def decision_sheets(decision: Decision, terms: BlockSizes | None) -> list[Sheet]:
-    """All tables that the decision has something for."""
+    """All tables that the decision has something for, as the terminal shows them."""
     sheets = (option_sheet(decision), block_rate_sheet(decision, terms), tuning_sheet(decision))
     return [sheet for sheet in sheets if sheet is not None]
+
+
+def evidence_sheets(decision: Decision) -> list[Sheet]:
+    """What binds each server, and every rate that was tried on the best one."""
+    searches = searches_of(decision)
+    return [binding_sheet(searches), probe_sheet(searches[0][1])] if searches else []

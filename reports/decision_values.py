@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..sim.plan import Plan
 from ..sim.planner.toml import recommendation
-from .decision_sheets import decision_sheets
+from .decision_sheets import decision_sheets, evidence_sheets
 from .decision_words import answer_lines, decision_lines
 from .template import unbroken
 from .verdict import verdict
@@ -27,5 +27,6 @@ def decision_values(plan: Plan, directory: str | Path) -> dict[str, object] | No
     return {
         "lines": [unbroken(line) for line in decision_lines(decision)],
         "sheets": decision_sheets(decision, plan.block_sizes),
+        "evidence": evidence_sheets(decision),
         "toml": recommendation(decision, directory) if decision.met else "",
     }

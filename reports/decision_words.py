@@ -33,6 +33,7 @@ def answer_lines(decision: Decision) -> list[str]:
         return [f"No server keeps the objective. {decision.miss}"]
     lines = [deploy_line(decision), *_confirmed(decision)]
     lines += [_runner_up(decision)] if decision.runner_up is not None else []
+    lines += _limits(decision.chosen)
     lines += [line for line in (defaults_line(decision), _lossy(decision.chosen)) if line]
     return lines
 
@@ -102,6 +103,24 @@ def _confirmed(decision: Decision) -> list[str]:
         f"{words.share(found.attainment)} keep every limit, "
         f"{words.number(found.goodput_per_s)} a second."
     ]
+
+
+def _limits(option: Option) -> list[str]:
+    """What binds just above the rate, with the evidence; the knee and where preemptions begin."""
+    search = option.search
+    lines = []
+    if search.bindings:
+        first = search.bindings[0]
+        lines.append(f"What binds there is {first.kind}: {first.evidence}")
+    if search.knee is not None:
+        onset = search.preemption_onset_per_s
+        from_there = "at no rate tried" if onset is None else f"from {words.number(onset)}/s"
+        lines.append(
+            f"Most goodput {words.number(search.knee.goodput_per_s)}/s, at "
+            f"{words.number(search.knee.rate_per_s)} requests/s offered; preemptions {from_there}; "
+            f"no more than {words.number(search.saturated_per_s)}/s can be sustained."
+        )
+    return lines
 
 
 def _runner_up(decision: Decision) -> str:

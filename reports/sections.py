@@ -11,7 +11,7 @@ FIRST_FIGURE = "requests-at-once"
 DECISION = "What to deploy"
 BUDGET = "Memory budget"
 SECTIONS: dict[str, tuple[str, ...]] = {
-    DECISION: ("options-cost", "options-rate"),
+    DECISION: ("options-cost", "options-rate", "slo"),
     BUDGET: ("memory-budget",),
     "Where the bytes go": ("where-the-bytes-go", "memory-map"),
     "Occupancy": ("kv-occupancy", "concurrency"),

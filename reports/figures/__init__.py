@@ -15,7 +15,7 @@ from .memory import memory
 from .memory_map import memory_map
 from .memory_tiers import memory_tiers
 from .occupancy import occupancy
-from .options import options_cost, options_rate
+from .options import objective, options_cost, options_rate
 from .pool_shares import pool_shares
 from .prefix_curve import prefix_curve
 from .sharing import sharing
@@ -26,6 +26,7 @@ FIGURES: dict[str, Callable[[Plan], Picture | None]] = {
     "requests-at-once": at_once,
     "options-cost": options_cost,
     "options-rate": options_rate,
+    "slo": objective,
     "where-the-bytes-go": pool_shares,
     "memory-map": memory_map,
     "concurrency": concurrency,

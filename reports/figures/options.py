@@ -9,9 +9,10 @@ from ...sim.plan import Plan
 from ...sim.planner.decision import Decision, usd_per_million
 from ...sim.planner.option import Option
 from .. import words
-from ..decision_sheets import option_sheet
+from ..decision_sheets import option_sheet, searches_of
 from ..picture import Picture
 from ..style import CATEGORY_COLOURS, FONT_PT, FREE, INK, QUIET, new_figure, quiet, row_titles
+from .slo import slo_picture
 
 MOST_ROWS = 12
 """Servers that are drawn; the table has them all."""
@@ -83,6 +84,13 @@ def options_rate(plan: Plan) -> Picture | None:
         caption=f"The highest request rate at which {decision.slo} are served so; filled: the "
         "chosen server. The replicas are those that the target takes.",
     )
+
+
+def objective(plan: Plan) -> Picture | None:
+    """Attainment and goodput of the servers from rate to rate, the chosen one first."""
+    if plan.decision is None:
+        return None
+    return slo_picture(searches_of(plan.decision))
 
 
 def _drawn(decision: Decision) -> list[Option]:
