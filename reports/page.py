@@ -62,9 +62,8 @@ def plan_values(
 ) -> dict[str, object]:
     """What the template shows, by name."""
     figures = {picture.name: figure_values(picture) for picture in pictures}
-    parts = sections(figures)
-    if plan.decision is not None and not any(part.title == DECISION for part in parts):
-        parts.insert(0, Section(title=DECISION, figures=()))
+    parts = [part for part in sections(figures) if part.title != DECISION]
+    decision = decision_values(plan, figures, directory)
     configuration = _configuration(plan)
     return {
         "title": f"{plan.model.name} on {plan.gpu.title}",
@@ -76,11 +75,10 @@ def plan_values(
         "key_settings": {name: configuration[name] for name in KEY_SETTINGS},
         "other_settings": {n: v for n, v in configuration.items() if n not in KEY_SETTINGS},
         "serve_command": plan.serve_command,
-        "contents_of_page": _contents(parts),
+        "contents_of_page": _contents(parts, decided=decision is not None),
         "first_figure": figures.get(FIRST_FIGURE),
         "sections": parts,
-        "decision_section": DECISION,
-        "decision": decision_values(plan, directory),
+        "decision": decision,
         "budget_section": BUDGET,
         "pool_facts": pool_facts(plan.budget),
         "budget_notes": plan.budget.notes,
@@ -96,9 +94,10 @@ def plan_values(
     }
 
 
-def _contents(parts: Sequence[Section[dict[str, object]]]) -> dict[str, str]:
+def _contents(parts: Sequence[Section[dict[str, object]]], *, decided: bool) -> dict[str, str]:
     """Anchors and titles of the page's sections, in their order."""
-    titles = ["What happens", *(part.title for part in parts), *LAST_SECTIONS]
+    first = (DECISION,) if decided else ()
+    titles = [*first, "What happens", *(part.title for part in parts), *LAST_SECTIONS]
     return {"answer": "Answer"} | {anchor(title): title for title in titles}
 
 
