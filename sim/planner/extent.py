@@ -7,14 +7,19 @@ how busy they are (tokens offered a second), and of each eighth of them the midd
 Each is served alone, as dense in relation to the others as it was.
 
 Which requests count follows from Little's law: those that arrive while one request stays are as
-many as run. So after as many requests as the server ever runs at once (under backlog), the batch
-has the level of the rate, whatever the rate: they are the warm-up. As many at the end see the
-batch drain and do not count either.
+many as run. So after as many requests as the server runs at once, the batch has the level of the
+rate: they are the warm-up. As many at the end see the batch drain and do not count either. At most
+as many run as under backlog; and where the objective limits how long a request stays, at most
+
+    running <= sustained rate * (TTFT + TPOT * mean output)   or   sustained rate * E2E
+
+of the limits: a server that runs more has lost the objective already.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +27,12 @@ from numpy.typing import NDArray
 from ...traces import Trace
 from ...traces.columns import Floats, Ints, inherited_start_s, whole_ns
 from ...traces.repeat import repeated_in_time
+from ..backlog import Backlog
+from ..slo import SLO
 
-MIN_SHORT, SHORT_TURNOVERS = 3_200, 16
-"""Requests of the short extent, at least, and in turnovers: requests that run at once."""
+MIN_SHORT, SHORT_TURNOVERS, SHORT_SHARE = 3_200, 16, 0.25
+"""Requests of the short extent, at least, and in turnovers: requests that run at once. Of a long
+trace no more than this share: what it finds is confirmed in any case."""
 MIN_LONG, LONG_TURNOVERS, MAX_LONG = 6_400, 40, 40_000
 """Of the long one; a longer trace is cut there, unless the turnovers ask for more."""
 NUM_PIECES = 8
@@ -68,6 +76,15 @@ def rate_of(trace: Trace) -> float:
     return (timed - 1) / span_s * len(trace) / timed
 
 
+def most_running(backlog: Backlog, trace: Trace, slo: SLO) -> int:
+    """Requests that run at once, at most, while the objective holds."""
+    stays_s = [] if slo.e2e_s is None else [slo.e2e_s]
+    if slo.ttft_s is not None and slo.tpot_s is not None:
+        stays_s.append(slo.ttft_s + slo.tpot_s * float(trace.output_tokens.mean()))
+    allowed = (ceil(backlog.requests_per_s * stay_s) for stay_s in stays_s)
+    return max(1, min([backlog.peak_running, *allowed]))
+
+
 def whole(trace: Trace, *, running: int = 0, warm_up: int | None = None) -> Extent:
     """All of a trace, in one piece.
 
@@ -88,7 +105,8 @@ def whole(trace: Trace, *, running: int = 0, warm_up: int | None = None) -> Exte
 
 def short_extent(trace: Trace, *, running: int) -> Extent:
     """What a rate is looked for with."""
-    return _extent(trace, max(MIN_SHORT, SHORT_TURNOVERS * running), running)
+    most = max(MIN_SHORT, int(SHORT_SHARE * len(trace)))
+    return _extent(trace, min(max(MIN_SHORT, SHORT_TURNOVERS * running), most), running)
 
 
 def long_extent(trace: Trace, *, running: int) -> Extent:

@@ -113,15 +113,15 @@ def probe(
         report: told about progress.
     """
     every = whole(trace, warm_up=ceil(WARM_UP * len(trace)))
-    return probe_extent(server, every, rate_per_s, slo, title=title, report=report)
+    return probe_extent(server, every, rate_per_s, slo=slo, title=title, report=report)
 
 
 def probe_extent(
     server: Server,
     extent: Extent,
     rate_per_s: float,
-    slo: SLO,
     *,
+    slo: SLO,
     confirms: bool = False,
     stop_early: bool = False,
     title: str = "",

@@ -16,13 +16,13 @@ from functools import partial
 from ...traces import Trace
 from ..backlog import Backlog
 from ..job import Report
-from ..parallel import run_each
+from ..parallel import jobs_for, run_each
 from ..saturated import saturate
 from ..server import Server
 from ..slo import SLO
 from .binding import Binding, bindings
 from .bracket import Ask, between, close_in, crossing
-from .extent import Extent, long_extent, short_extent
+from .extent import Extent, long_extent, most_running, short_extent
 from .probe import Probe, probe_extent
 
 TOLERANCE = 0.02
@@ -33,6 +33,8 @@ GRID = (0.25, 0.5, 0.75, 1.0)
 """Shares of the sustained rate that are tried first."""
 UNLOADED = 0.02
 """Share of the sustained rate that stands for a server with nothing to do."""
+FIRST_PAIR = 1.05
+"""Between the first two long runs: far enough apart to draw a line through them."""
 MOST_ROUNDS = 6
 ABOUT_PROBES = 12
 """What progress is measured by."""
@@ -61,8 +63,9 @@ class RateSearch:
 
     @property
     def curve(self) -> tuple[Probe, ...]:
-        """The probes of one extent, whose attainments compare: those of the short part."""
-        return tuple(one for one in self.probes if not one.confirms)
+        """Whole runs of one extent, whose attainments compare: of the short part, if there are."""
+        short = tuple(one for one in self.probes if not one.confirms)
+        return short or tuple(one for one in self.probes if not one.stopped)
 
     @property
     def knee(self) -> Probe | None:
@@ -136,82 +139,71 @@ def search_rate(
         ValueError: the server can run no request of the trace, or the trace has no rate.
     """
     _, backlog = saturate(server, trace, title=f"{title}: backlog", report=report)
-    running, top = backlog.peak_running, backlog.requests_per_s
+    running, top = most_running(backlog, trace, slo), backlog.requests_per_s
     asked: list[float] = []
+    allowed = 1 - slo.quantile
 
     def asking(extent: Extent, *, confirms: bool) -> Ask:
+        before = len(asked)
+
         def ask(rates: Sequence[float]) -> Sequence[Probe]:
-            tasks = [
-                (
-                    f"rate {rate:.3g}/s",
-                    partial(
-                        probe_extent,
-                        server,
-                        extent,
-                        rate,
-                        slo,
-                        confirms=confirms,
-                        stop_early=confirms,
-                    ),
-                )
-                for rate in rates
-            ]
+            one = partial(
+                probe_extent,
+                server,
+                extent,
+                slo=slo,
+                confirms=confirms,
+                stop_early=confirms and len(asked) > before,  # the first tell how far to go
+            )
+            tasks = [(f"rate {rate:.3g}/s", partial(one, rate)) for rate in rates]
             if report is not None:
                 shown = " and ".join(f"{rate:.3g}" for rate in rates)
                 what = "confirming" if confirms else "trying"
                 about = max(ABOUT_PROBES, len(asked) + len(rates))
                 report(f"{title}: {what} {shown} requests/s", len(asked), about)
             asked.extend(rates)
-            return run_each(tasks, title=title, jobs=jobs)
+            share = jobs_for(len(rates) * len(extent.trace)) if jobs is None else jobs
+            return run_each(tasks, title=title, jobs=share)
 
         return ask
 
-    short = close_in(
-        asking(short_extent(trace, running=running), confirms=False),
-        _first_rates(top, guess_per_s),
-        top=top,
-        bottom=UNLOADED * top,
-        tolerance=SHORT_TOLERANCE,
-        most_rounds=MOST_ROUNDS,
-        stride=1.15 if guess_per_s else 2.0,
-    )
-    found: dict[float, Probe] = {}
-    guess = crossing(short, slo.quantile)
-    if guess is not None:
-        found = close_in(
-            asking(long_extent(trace, running=running), confirms=True),
-            _around(guess, top),
+    short: dict[float, Probe] = {}
+    guess = guess_per_s
+    if guess is None:
+        short = close_in(
+            asking(short_extent(trace, running=running), confirms=False),
+            [share * top for share in GRID],
+            allowed=allowed,
             top=top,
             bottom=UNLOADED * top,
-            tolerance=TOLERANCE * 1.01,
+            tolerance=SHORT_TOLERANCE,
             most_rounds=MOST_ROUNDS,
-            stride=1 + TOLERANCE,
+            stride=2.0,
         )
-    low, _ = between(found)
-    return _made(slo, short, found, low, backlog, server)
-
-
-def _around(guess: float, top: float) -> tuple[float, float]:
-    """A pair of rates as far apart as is close, with the guess in the middle."""
-    half = (1 + TOLERANCE) ** 0.5
-    high = min(guess * half, top)
-    return high / half**2, high
-
-
-def _first_rates(top: float, guess_per_s: float | None) -> tuple[float, ...]:
-    if guess_per_s is None:
-        return tuple(share * top for share in GRID)
-    return tuple(min(share * guess_per_s, top) for share in (0.97, 1.03))
+        guess = between(short)[0] and (crossing(short, allowed) or between(short)[0])
+    long: dict[float, Probe] = {}
+    if guess is not None:
+        long = close_in(
+            asking(long_extent(trace, running=running), confirms=True),
+            (min(guess, top) / FIRST_PAIR, guess),
+            allowed=allowed,
+            top=top,
+            bottom=UNLOADED * top,
+            tolerance=TOLERANCE,
+            most_rounds=MOST_ROUNDS,
+            stride=FIRST_PAIR,
+        )
+    return _made(slo, short, long, backlog, server)
 
 
 def _made(
     slo: SLO,
     short: dict[float, Probe],
     long: dict[float, Probe],
-    low: float | None,
     backlog: Backlog,
     server: Server,
 ) -> RateSearch:
+    low, _ = between(long)
     probes = sorted((*short.values(), *long.values()), key=lambda p: (p.rate_per_s, p.confirms))
     best = None if low is None else long[low]
     rate = 0.0 if best is None else best.rate_per_s
@@ -238,6 +230,8 @@ def search_rates(
 ) -> list[RateSearch]:
     """The same for several servers, spread over the cores.
 
+    Of those on the same GPUs the first is looked at before the others, which begin around its rate.
+
     Args:
         servers: with the names that ``report`` is told.
         trace: what each serves.
@@ -246,10 +240,49 @@ def search_rates(
         report: told about progress.
         jobs: processes; by default one per core.
     """
+    leaders: dict[Kin, int] = {}
+    for place, (_, server) in enumerate(servers):
+        leaders.setdefault(_kin(server), place)
+    first = [place for place in range(len(servers)) if place in leaders.values()]
+    rest = [place for place in range(len(servers)) if place not in leaders.values()]
+    found: dict[int, RateSearch] = {}
+    for places in (first, rest):
+        guesses = [found[leaders[_kin(servers[place][1])]] if found else None for place in places]
+        searches = _several(
+            [servers[place] for place in places], guesses, trace, slo, title, report, jobs
+        )
+        found.update(zip(places, searches, strict=True))
+    return [found[place] for place in range(len(servers))]
+
+
+Kin = tuple[str, int, int]
+
+
+def _kin(server: Server) -> Kin:
+    """Servers on the same GPUs: their rates are near each other."""
+    flags = server.deployment
+    return server.gpu.name, flags.tensor_parallel_size, flags.pipeline_parallel_size
+
+
+def _several(
+    servers: Sequence[tuple[str, Server]],
+    kin: Sequence[RateSearch | None],
+    trace: Trace,
+    slo: SLO,
+    title: str,
+    report: Report | None,
+    jobs: int | None,
+) -> list[RateSearch]:
+    """Each with the rate of its kin to begin around, where it has one."""
+    guesses = [one.rate_per_s or None if one is not None else None for one in kin]
     if len(servers) == 1:
-        name, server = servers[0]
-        return [search_rate(server, trace, slo, title=name, report=report, jobs=jobs)]
+        (name, server), *_ = servers
+        only = search_rate(
+            server, trace, slo, title=name, report=report, guess_per_s=guesses[0], jobs=jobs
+        )
+        return [only]
     tasks = [
-        (name, partial(search_rate, server, trace, slo, title=name)) for name, server in servers
+        (name, partial(search_rate, server, trace, slo, title=name, guess_per_s=guess))
+        for (name, server), guess in zip(servers, guesses, strict=True)
     ]
     return run_each(tasks, title=title, jobs=jobs, report=report)
