@@ -13,18 +13,17 @@ worse end while the other is at its better one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, inf
 
 from ...traces import Trace
 from ..job import Report
 from ..slo import SLO
 from .interval import Interval
+from .judged import Judged, errors_are_common
 from .option import Option
 from .reached import beyond_profile
-from .scenarios import MOST_REQUESTS, Runs, Subject, run_scenarios, traces_of
-from .spread import Spread, rate, spread_of, tokens
+from .scenarios import enough_requests, run_scenarios, subject_of, traces_of
+from .spread import Spread
 from .tornado import Leverage, leverage
 
 RUNS = 20
@@ -138,7 +137,7 @@ def confidence(
     target_rate_per_s: float | None = None,
     seed: int = 0,
     runs: int = RUNS,
-    most_requests: int = MOST_REQUESTS,
+    most_requests: int | None = None,
     jobs: int | None = None,
     report: Report | None = None,
 ) -> Confidence:
@@ -152,27 +151,28 @@ def confidence(
         target_rate_per_s: of all replicas; without it one replica is judged by its price per token.
         seed: of the traces that might have come.
         runs: how many of them.
-        most_requests: of each.
+        most_requests: of each; by default as many as bring the servers into their stride.
         jobs: processes; the result is the same for any number.
         report: told about progress.
 
     Raises:
         ValueError: the winner holds no rate, fewer runs than none, or fewer than two requests.
     """
-    _check(winner, runs, most_requests)
-    traces = traces_of(trace, seed=seed, runs=runs, most_requests=most_requests)
     options = [winner] if runner_up is None else [winner, runner_up]
+    most = enough_requests(options) if most_requests is None else most_requests
+    _check(winner, runs, most)
+    traces = traces_of(trace, seed=seed, runs=runs, most_requests=most)
     subjects = [subject_of(option) for option in options]
-    found = run_scenarios(subjects, traces, slo, jobs=jobs, report=report)
+    found = run_scenarios(subjects, traces, slo, title="how sure", jobs=jobs, report=report)
     judged = [
-        _Judged(option, one, traces.shrink, target_rate_per_s)
+        Judged.of(option, one, shrink=traces.shrink, target_rate_per_s=target_rate_per_s)
         for option, one in zip(options, found, strict=True)
     ]
-    common = runner_up is None or errors_are_common(winner, runner_up)
+    common = runner_up is None or errors_are_common(winner.server, runner_up.server)
     num_lost, ends_lost = _losses(judged, common=common) if runner_up else (0, ())
     return Confidence(
-        winner=judged[0].certainty(),
-        runner_up=judged[1].certainty() if runner_up else None,
+        winner=_certainty(winner, judged[0]),
+        runner_up=None if runner_up is None else _certainty(runner_up, judged[1]),
         num_runs=runs,
         num_lost=num_lost,
         ends_lost=ends_lost,
@@ -187,25 +187,6 @@ def confidence(
     )
 
 
-def subject_of(option: Option) -> Subject:
-    """An option as the scenarios take it."""
-    best = option.search.best
-    return Subject(
-        title=option.title,
-        server=option.server,
-        near_per_s=option.search.rate_per_s or option.search.saturated_per_s,
-        saturated_per_s=option.search.saturated_per_s,
-        mean_running=1.0 if best is None else best.mean_running,
-    )
-
-
-def errors_are_common(one: Option, other: Option) -> bool:
-    """Whether both rest on the same measurements: the kind of GPU and the source of step times."""
-    servers = one.server, other.server
-    gpus = {server.gpu.name for server in servers}
-    return len(gpus) == 1 and len({server.cost.source for server in servers}) == 1
-
-
 def _check(winner: Option, runs: int, most_requests: int) -> None:
     if winner.search.best is None:
         raise ValueError(f"winner(={winner.title!r}) must hold the objective at some rate.")
@@ -215,52 +196,15 @@ def _check(winner: Option, runs: int, most_requests: int) -> None:
         raise ValueError(f"most_requests(={most_requests}) must be > 1.")
 
 
-class _Judged:
-    """An option with its runs, and what it costs where they stand."""
-
-    def __init__(self, option: Option, runs: Runs, shrink: float, target: float | None) -> None:
-        best = option.search.best
-        self._option, self._target = option, target
-        self.rates = spread_of(option.search.rate_per_s, runs, rate, shrink=shrink)
-        produced = 0.0 if best is None else best.output_tokens_per_s
-        self.tokens = spread_of(produced, runs, tokens, shrink=shrink)
-
-    @property
-    def _usd_per_hour(self) -> float | None:
-        """Of one replica."""
-        price = self._option.server.gpu.price_usd_per_hour
-        return None if price is None else price * self._option.server.deployment.num_gpus
-
-    def certainty(self) -> Certainty:
-        rates, price = self.rates.interval, self._usd_per_hour
-        replicas = None if self._target is None else _falling(rates, self._replicas)
-        return Certainty(
-            title=self._option.title,
-            rate_per_s=rates,
-            rate_by_traffic_per_s=self.rates.by_traffic,
-            usd_per_million_output_tokens=(
-                None if price is None else _falling(self.tokens.interval, self._per_million)
-            ),
-            num_replicas=replicas,
-            usd_per_hour=None if replicas is None or price is None else replicas.times(price),
-        )
-
-    def key(self, scenario: Callable[[Spread], float]) -> tuple[float, float, float]:
-        """The smaller the better: money an hour for the target, money a token, less rate a GPU."""
-        held, price = scenario(self.rates), self._usd_per_hour
-        num_gpus = self._option.server.deployment.num_gpus
-        each = num_gpus if price is None else price
-        an_hour = 0.0 if self._target is None else each * self._replicas(held)
-        a_token = 0.0 if price is None else self._per_million(scenario(self.tokens))
-        return an_hour, a_token, -held / num_gpus
-
-    def _replicas(self, rate_per_s: float) -> float:
-        assert self._target is not None, "asked for with a target only"
-        return ceil(self._target / rate_per_s - 1e-9) if rate_per_s > 0 else inf
-
-    def _per_million(self, tokens_per_s: float) -> float:
-        price = self._usd_per_hour or 0.0
-        return price / (tokens_per_s * 3600) * 1e6 if tokens_per_s > 0 else inf
+def _certainty(option: Option, judged: Judged) -> Certainty:
+    return Certainty(
+        title=option.title,
+        rate_per_s=judged.rates.interval,
+        rate_by_traffic_per_s=judged.rates.by_traffic,
+        usd_per_million_output_tokens=judged.usd_per_million,
+        num_replicas=judged.replicas,
+        usd_per_hour=judged.usd_per_hour,
+    )
 
 
 def _worse(spread: Spread) -> float:
@@ -275,29 +219,20 @@ _ENDS = {
     "at the bands' worse end": (_worse, _worse),
     "at the bands' better end": (_better, _better),
 }
-"""Where the first one's bands stand, where the second one's."""
+"""Where the winner's bands stand, where the other one's."""
 _OPPOSED = {
     "with its own bands at their better end and the other's at their worse": (_worse, _better),
     "with its own bands at their worse end and the other's at their better": (_better, _worse),
 }
 
 
-def _drawn(number: int) -> Callable[[Spread], float]:
-    return lambda spread: spread.draws[number]
-
-
-def _falling(good: Interval, cost: Callable[[float], float]) -> Interval:
-    """A cost that falls as something good rises, at its three figures."""
-    return Interval(low=cost(good.high), value=cost(good.value), high=cost(good.low))
-
-
-def _losses(judged: list[_Judged], *, common: bool) -> tuple[int, tuple[str, ...]]:
+def _losses(judged: list[Judged], *, common: bool) -> tuple[int, tuple[str, ...]]:
     """In how many draws, and at which ends, the second is better than the first."""
     winner, other = judged
     num_lost = sum(
-        other.key(_drawn(number)) < winner.key(_drawn(number))
-        for number in range(len(winner.rates.draws))
+        other.is_better(winner, lambda spread, i=i: spread.draws[i])  # type: ignore[misc]
+        for i in range(len(winner.rates.draws))
     )
     ends = _ENDS if common else {**_ENDS, **_OPPOSED}
-    lost = tuple(name for name, (mine, its) in ends.items() if other.key(its) < winner.key(mine))
-    return num_lost, lost
+    lost = [name for name, (mine, its) in ends.items() if other.is_better(winner, its, mine)]
+    return num_lost, tuple(lost)

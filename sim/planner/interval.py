@@ -34,6 +34,10 @@ class Interval:
         """All three times a number of 0 or more."""
         return Interval(low=factor * self.low, value=factor * self.value, high=factor * self.high)
 
+    def plus(self, more: float) -> Interval:
+        """All three and so much more."""
+        return Interval(low=self.low + more, value=self.value + more, high=self.high + more)
+
     def to_json(self) -> dict[str, object]:
         """Plain values."""
         return {name: plain(getattr(self, name)) for name in ("low", "value", "high")}

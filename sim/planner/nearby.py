@@ -12,20 +12,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...traces import Trace
-from ..saturated import saturate
+from ..saturated import most_at_once, queue_length, saturate
 from ..server import Server
 from ..slo import SLO
 from .probe import Probe, probe
 
-TOLERANCE = 0.02
-"""Relative width of the bracket in which the search ends."""
-FIRST_STRIDE = 0.08
+TOLERANCE = 0.04
+"""Relative width of the bracket in which the search ends; the crossing is within."""
+FIRST_STRIDE = 0.06
 """Relative; the next ones are each twice as long."""
 MOST_PROBES = 14
 LEAST_SHARE = 0.01
 """Of the known rate, below which nothing is held."""
 CERTAIN_SHARE = 0.8
 """Of the backlogged rate as it was known, below which it is not asked for again."""
+TURNOVERS = 3
+"""Requests of a backlog, in requests that can run at once; at least the trace once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ class _Search:
         if rate_per_s <= self._doubtful_per_s:
             return rate_per_s
         if self._top_per_s is None:
-            self._top_per_s = saturate(self._server, self._trace)[1].requests_per_s
+            self._top_per_s = _saturated_per_s(self._server, self._trace)
             self._doubtful_per_s = min(self._doubtful_per_s, self._top_per_s)
         return min(rate_per_s, self._top_per_s)
 
@@ -119,6 +121,13 @@ class _Search:
     def _probe(self, rate_per_s: float) -> Probe:
         self._num_probes += 1
         return probe(self._server, self._trace, rate_per_s, self._slo)
+
+
+def _saturated_per_s(server: Server, trace: Trace) -> float:
+    """Of a backlog as short as it may be: many are run, and only compared with each other."""
+    at_once = min(server.deployment.limits.seats, most_at_once(server, trace))
+    wanted = min(max(TURNOVERS * at_once, len(trace)), queue_length(server, trace))
+    return saturate(server, trace, num_requests=wanted)[1].requests_per_s
 
 
 def _held(low: Probe, rate_per_s: float) -> Held:

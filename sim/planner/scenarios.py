@@ -14,9 +14,9 @@ two of them is the servers. Long traces are thinned to keep this short; a spread
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from math import sqrt
+from math import ceil, sqrt
 
 import numpy as np
 
@@ -29,9 +29,10 @@ from ..server import Server
 from ..slo import SLO
 from ..variants import with_blocks, with_clock, with_outputs, with_prompts
 from .nearby import Held, rate_near
+from .option import Option
 
-MOST_REQUESTS = 1_000
-"""Of each trace that is drawn."""
+LEAST_REQUESTS, TURNOVERS = 600, 8
+"""Of each trace that is drawn, at least: alone, and in requests that run at once."""
 WORSE, BETTER = "worse", "better"
 
 
@@ -51,6 +52,9 @@ class Traffic:
         return trace if self.burstiness == 1.0 else with_burstiness(trace, self.burstiness)
 
 
+AS_IT_CAME = Traffic()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """A server to be searched, from what is known of it or of one like it."""
@@ -63,7 +67,29 @@ class Subject:
     """Under backlog, or about that."""
     mean_running: float
     """At the rate that it holds: the batch whose band is taken."""
-    traffic: Traffic = Traffic()
+    traffic: Traffic = AS_IT_CAME
+
+    def at(self, *, clock: float = 1.0, blocks: int | None = None) -> Subject:
+        """With steps so many times as long, and another pool."""
+        server = self.server if blocks is None else with_blocks(self.server, blocks)
+        return replace(
+            self,
+            server=with_clock(server, clock),
+            near_per_s=self.near_per_s / clock,
+            saturated_per_s=self.saturated_per_s / clock,
+        )
+
+
+def subject_of(option: Option) -> Subject:
+    """An option as the scenarios take it."""
+    best = option.search.best
+    return Subject(
+        title=option.title,
+        server=option.server,
+        near_per_s=option.search.rate_per_s or option.search.saturated_per_s,
+        saturated_per_s=option.search.saturated_per_s,
+        mean_running=1.0 if best is None else best.mean_running,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +112,13 @@ class Runs:
     draws: tuple[Held, ...]
 
 
-def traces_of(trace: Trace, *, seed: int, runs: int, most_requests: int = MOST_REQUESTS) -> Traces:
+def enough_requests(options: Sequence[Option]) -> int:
+    """Requests of a run that bring every option into its stride."""
+    running = [0.0 if one.search.best is None else one.search.best.mean_running for one in options]
+    return max(LEAST_REQUESTS, ceil(TURNOVERS * max(running, default=0.0)))
+
+
+def traces_of(trace: Trace, *, seed: int, runs: int, most_requests: int) -> Traces:
     """The traces of all scenarios: a stream for lengths and one for arrivals in each run."""
     purposes = np.random.SeedSequence(seed).spawn(2)
     streams = zip(*(purpose.spawn(runs) for purpose in purposes), strict=True)
@@ -108,6 +140,7 @@ def run_scenarios(
     traces: Traces,
     slo: SLO,
     *,
+    title: str,
     jobs: int | None = None,
     report: Report | None = None,
 ) -> list[Runs]:
@@ -117,18 +150,21 @@ def run_scenarios(
         subjects: to be compared with each other.
         traces: the same for all.
         slo: the objective.
+        title: of all of it, for ``report``.
         jobs: processes.
         report: told about progress.
     """
     tasks: list[Task[Held]] = []
     for subject in subjects:
-        here = partial(held_by, subject, slo)
-        tasks.append((f"{subject.title}, as it came", partial(here, subject.server, traces.base)))
-        for end, server in ends_of(subject, traces.base).items():
-            tasks.append((f"{subject.title}, {end} end", partial(here, server, traces.base)))
-        for number, draw in enumerate(traces.draws, 1):
-            tasks.append((f"{subject.title}, draw {number}", partial(here, subject.server, draw)))
-    found = iter(run_each(tasks, title="how sure", jobs=jobs, report=report))
+        ends = ends_of(subject, traces.base)
+        here = [
+            ("as it came", subject, traces.base),
+            *((f"{end} end", at_end, traces.base) for end, at_end in ends.items()),
+            *((f"draw {i}", subject, draw) for i, draw in enumerate(traces.draws, 1)),
+        ]
+        for name, one, trace in here:
+            tasks.append((f"{subject.title}, {name}", partial(held_by, one, slo, trace)))
+    found = iter(run_each(tasks, title=title, jobs=jobs, report=report))
     return [
         Runs(
             base=next(found),
@@ -140,29 +176,22 @@ def run_scenarios(
     ]
 
 
-def ends_of(subject: Subject, trace: Trace) -> dict[str, Server]:
-    """The server with both bands at their worse ends, and at their better ends."""
-    server = subject.server
-    band = clock_band_at(server, trace, subject.mean_running)
-    few, many = block_band(server)
+def ends_of(subject: Subject, trace: Trace) -> dict[str, Subject]:
+    """With both bands at their worse ends, and at their better ends."""
+    band = clock_band_at(subject.server, trace, subject.mean_running)
+    few, many = block_band(subject.server)
     return {
-        WORSE: with_clock(with_blocks(server, few), band.high),
-        BETTER: with_clock(with_blocks(server, many), band.low),
+        WORSE: subject.at(clock=band.high, blocks=few),
+        BETTER: subject.at(clock=band.low, blocks=many),
     }
 
 
-def held_by(
-    subject: Subject,
-    slo: SLO,
-    server: Server,
-    trace: Trace,
-    traffic: Traffic | None = None,
-) -> Held:
-    """What the server holds of the trace, searched from what is known of the subject."""
-    changed = subject.traffic if traffic is None else traffic
+def held_by(subject: Subject, slo: SLO, trace: Trace) -> Held:
+    """What a subject holds of the trace, searched from what is known of it."""
+    server = subject.server
     return rate_near(
         server,
-        changed.of(trace, max_model_len=server.deployment.max_model_len),
+        subject.traffic.of(trace, max_model_len=server.deployment.max_model_len),
         slo,
         near_per_s=subject.near_per_s,
         saturated_per_s=subject.saturated_per_s,

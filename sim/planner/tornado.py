@@ -18,13 +18,11 @@ from ..content import shared_prefixes
 from ..job import Report
 from ..parallel import Task, run_each
 from ..sensitivity import BAND, BLOCK_SOURCE, SUPPOSED, WHAT_IF, Varied, block_band, clock_band_at
-from ..server import Server
 from ..slo import LIMITS, SLO
 from ..summary import plain
-from ..variants import with_blocks, with_clock
 from .nearby import Held
 from .option import Option
-from .scenarios import Runs, Subject, Traffic, held_by
+from .scenarios import Runs, Subject, held_by
 from .spread import ratio
 
 
@@ -68,15 +66,7 @@ class Leverage:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _End:
-    """An input at one end: what is searched."""
-
-    server: Server
-    slo: SLO
-    traffic: Traffic
-
-
+_End = tuple[Subject, SLO]
 _Input = tuple[Varied, _End | None, _End | None]
 """An input, at its low end and at its high end; None where that is the base itself."""
 
@@ -104,7 +94,7 @@ def leverage(
     """
     inputs = _inputs(subject, trace, slo)
     tasks: list[Task[Held]] = [
-        (f"{varied.name.replace('_', ' ')}, {which}", partial(_search, subject, end, trace))
+        (f"{varied.name.replace('_', ' ')}, {which}", partial(held_by, *end, trace))
         for varied, *ends in inputs
         for which, end in zip(("low", "high"), ends, strict=True)
         if end is not None
@@ -130,28 +120,28 @@ def leverage(
 
 
 def _inputs(subject: Subject, trace: Trace, slo: SLO) -> list[_Input]:
-    server, traffic = subject.server, subject.traffic
+    server = subject.server
     band, (few, many) = clock_band_at(server, trace, subject.mean_running), block_band(server)
     blocks = server.num_gpu_blocks
 
-    def end(server: Server = server, slo: SLO = slo, **changes: float) -> _End:
-        return _End(server=server, slo=slo, traffic=replace(traffic, **changes))
+    def end(**changes: float) -> _End:
+        return replace(subject, traffic=replace(subject.traffic, **changes)), slo
 
     less, more = 1 - WHAT_IF, 1 + WHAT_IF
     found: list[_Input] = [
         (
             _varied("step_times", BAND, band.low, band.high, source=band.source),
-            None if band.low == 1.0 else end(with_clock(server, band.low)),
-            None if band.high == 1.0 else end(with_clock(server, band.high)),
+            None if band.low == 1.0 else (subject.at(clock=band.low), slo),
+            None if band.high == 1.0 else (subject.at(clock=band.high), slo),
         ),
         (
             _varied("kv_blocks", BAND, few, many, base=blocks, unit="blocks", source=BLOCK_SOURCE),
-            None if few == blocks else end(with_blocks(server, few)),
-            None if many == blocks else end(with_blocks(server, many)),
+            None if few == blocks else (subject.at(blocks=few), slo),
+            None if many == blocks else (subject.at(blocks=many), slo),
         ),
         (_supposed("output_lengths"), end(outputs=less), end(outputs=more)),
         (_supposed("prompt_lengths"), end(prompts=less), end(prompts=more)),
-        (_supposed("slo_limits"), end(slo=_scaled(slo, less)), end(slo=_scaled(slo, more))),
+        (_supposed("slo_limits"), (subject, _scaled(slo, less)), (subject, _scaled(slo, more))),
     ]
     gaps_s = np.diff(session_starts_s(trace))
     if len(gaps_s) and gaps_s.max() > gaps_s.min():
@@ -159,7 +149,7 @@ def _inputs(subject: Subject, trace: Trace, slo: SLO) -> list[_Input]:
     if server.deployment.enable_prefix_caching and (shared_prefixes(trace)[0] >= 0).any():
         without = server.with_flags(enable_prefix_caching=False, prefix_cache="hash", tiers=())
         switch = _varied("prefix_cache", SUPPOSED, 0.0, 1.0, unit="switch", source="supposed: off")
-        found.append((switch, end(without), None))
+        found.append((switch, (replace(subject, server=without), slo), None))
     return found
 
 
@@ -192,10 +182,6 @@ def _supposed(name: str) -> Varied:
 def _scaled(slo: SLO, factor: float) -> SLO:
     limits = {name: getattr(slo, name) for name in LIMITS}
     return replace(slo, **{n: factor * limit for n, limit in limits.items() if limit is not None})
-
-
-def _search(subject: Subject, end: _End, trace: Trace) -> Held:
-    return held_by(subject, end.slo, end.server, trace, end.traffic)
 
 
 def _answer(option: Option, held: Held, base: Held) -> Answer:
