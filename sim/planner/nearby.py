@@ -26,7 +26,7 @@ LEAST_SHARE = 0.01
 """Of the known rate, below which nothing is held."""
 CERTAIN_SHARE = 0.8
 """Of the backlogged rate as it was known, below which it is not asked for again."""
-TURNOVERS = 3
+TURNOVERS = 2
 """Requests of a backlog, in requests that can run at once; at least the trace once."""
 
 

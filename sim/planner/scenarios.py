@@ -31,7 +31,7 @@ from ..variants import with_blocks, with_clock, with_outputs, with_prompts
 from .nearby import Held, rate_near
 from .option import Option
 
-LEAST_REQUESTS, TURNOVERS = 600, 8
+LEAST_REQUESTS, TURNOVERS = 500, 6
 """Of each trace that is drawn, at least: alone, and in requests that run at once."""
 WORSE, BETTER = "worse", "better"
 
