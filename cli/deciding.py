@@ -30,12 +30,24 @@ def decision_options(
         _option("Requests per second to be carried (a trace's own, where it has times)."),
     ] = None,
     max_gpus: Annotated[int | None, _option("Most GPUs of all replicas together.")] = None,
+    what_if: Annotated[
+        list[str] | None,
+        _option(
+            "A change to weigh against the chosen server: kv_cache_dtype=fp8, memory+20%, "
+            "host_tier=256GiB, gpu=h200; several times."
+        ),
+    ] = None,
+    confidence_runs: Annotated[
+        int | None,
+        _option("Traces that might have come instead, for the intervals (20); 0: no intervals."),
+    ] = None,
     tune: Annotated[
         bool, _option("Search the flags of the best server one after another.", "--tune")
     ] = False,
 ) -> dict[str, Any]:
-    """The objective and the target."""
-    return dict(locals())
+    """The objective, the target, and what is to be known of the answer."""
+    values = dict(locals())
+    return values | {"what_if": tuple(what_if or ())}
 
 
 hardware_choices: Callable[..., dict[str, Any]] = choices(

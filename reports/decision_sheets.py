@@ -9,6 +9,7 @@ from .block_size_sheets import shown
 from .decision_words import usd_per_million_text
 from .sheet import Sheet
 from .slo_sheets import binding_sheet, probe_sheet
+from .what_if_sheets import what_if_sheet
 
 if TYPE_CHECKING:  # the values are only read
     from ..sim.block_sizes import BlockSizes
@@ -143,8 +144,9 @@ def searches_of(decision: Decision) -> list[tuple[str, RateSearch]]:
 
 def decision_sheets(decision: Decision, terms: BlockSizes | None) -> list[Sheet]:
     """All tables that the decision has something for, as the terminal shows them."""
-    sheets = (option_sheet(decision), block_rate_sheet(decision, terms), tuning_sheet(decision))
-    return [sheet for sheet in sheets if sheet is not None]
+    changes = what_if_sheet(decision.what_ifs) if decision.what_ifs else None
+    flags = (block_rate_sheet(decision, terms), tuning_sheet(decision), changes)
+    return [option_sheet(decision), *(sheet for sheet in flags if sheet is not None)]
 
 
 def evidence_sheets(decision: Decision) -> list[Sheet]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import words
+from .confidence_sheets import confidence_lines
 
 if TYPE_CHECKING:  # the values are only read
     from ..sim.planner.decision import Decision
@@ -31,11 +32,32 @@ def answer_lines(decision: Decision) -> list[str]:
     """What to deploy; where nothing keeps the objective, what comes nearest."""
     if decision.chosen is None:
         return [f"No server keeps the objective. {decision.miss}"]
-    lines = [deploy_line(decision), *_confirmed(decision)]
+    flips, sure = _sure(decision)
+    lines = [*flips, deploy_line(decision), *_confirmed(decision)]
     lines += [_runner_up(decision)] if decision.runner_up is not None else []
-    lines += _limits(decision.chosen)
-    lines += [line for line in (defaults_line(decision), _lossy(decision.chosen)) if line]
-    return lines
+    lines += [*sure, *_limits(decision.chosen), advice_line(decision)]
+    lines += [defaults_line(decision), _lossy(decision.chosen)]
+    return [line for line in lines if line]
+
+
+def _sure(decision: Decision) -> tuple[list[str], list[str]]:
+    """How sure the choice is: what must come first, as it may flip, and the rest."""
+    found = decision.confidence
+    if found is None:
+        return [], []
+    first, *rest = confidence_lines(found)
+    if found.flips:
+        return [first], rest
+    return [], rest if found.runner_up is None else [first, *rest]
+
+
+def advice_line(decision: Decision) -> str:
+    """The cheapest change that lifts what binds; empty where no change was tried."""
+    if decision.chosen is None or not decision.what_ifs:
+        return ""
+    from ..sim.planner.lift import advice
+
+    return advice(decision.chosen, decision.what_ifs)
 
 
 def deploy_line(decision: Decision) -> str:

@@ -11,7 +11,7 @@ FIRST_FIGURE = "requests-at-once"
 DECISION = "What to deploy"
 BUDGET = "Memory budget"
 SECTIONS: dict[str, tuple[str, ...]] = {
-    DECISION: ("options-cost", "options-rate", "slo"),
+    DECISION: ("options-cost", "options-rate", "slo", "how-sure", "answer-tornado", "what-if"),
     BUDGET: ("memory-budget",),
     "Where the bytes go": ("where-the-bytes-go", "memory-map"),
     "Occupancy": ("kv-occupancy", "concurrency"),

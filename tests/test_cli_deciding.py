@@ -17,6 +17,8 @@ from kvsim.traces.intake import Intake, take_in
 from support.command import SMALL, run
 from support.planned import fake_searches
 
+ROOT = Path(__file__).resolve().parents[1]
+UNSURE = ("--confidence-runs", "0")
 CLOCK = "affine:0.02,0.0001,0.0000001"
 WRONG: dict[str, tuple[list[str], str]] = {
     "a GPU twice": (["--gpu", "a100,A100-SXM"], "gpu(='a100,A100-SXM') must name each GPU once"),
@@ -56,6 +58,12 @@ WRONG: dict[str, tuple[list[str], str]] = {
     ),
     "a target of nothing": (["--target-rate", "0"], "target_rate(=0.0) must be > 0"),
     "GPUs without a target": (["--max-gpus", "4"], "max_gpus(=4) needs target_rate"),
+    "fewer runs than none": (
+        ["--slo-ttft", "2s", "--confidence-runs", "-1"],
+        "confidence_runs(=-1) must be >= 0",
+    ),
+    "runs of nothing": (["--confidence-runs", "5"], "needs something to decide"),
+    "an unknown change": (["--what-if", "block_sise=64"], "what_if(='block_sise') is unknown"),
     "no GPUs": (["--target-rate", "4", "--max-gpus", "0"], "max_gpus(=0) must be > 0"),
     "more than anybody waits for": (
         ["--max-num-seqs", ",".join(map(str, range(1, 501))), "--block-size", "8,16,32"],
@@ -136,7 +144,7 @@ def plan(*arguments: str, out: Path) -> Any:
 
 @pytest.mark.usefixtures("rates")
 def test_a_decision_from_end_to_end(tmp_path: Path) -> None:
-    given = ("--slo-ttft", "2s", "--slo-tpot", "50ms", "--block-size", "16,32")
+    given = ("--slo-ttft", "2s", "--slo-tpot", "50ms", "--block-size", "16,32", *UNSURE)
     result = plan(*given, "--target-rate", "5", "--price", "2", out=tmp_path)
     assert result.exit_code == 0, result.output
     assert "Objective: TTFT <= 2 s and TPOT <= 0.05 s for 95 % of the requests." in result.output
@@ -158,6 +166,9 @@ def test_a_decision_from_end_to_end(tmp_path: Path) -> None:
         "quantile": 0.95,
         "assumed": False,
     }
+    formats = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    for key in (*decision, *decision["options"][0], *decision["confirmed"], *decision["defaults"]):
+        assert f"`{key}`" in formats, key
     page = (tmp_path / "report.html").read_text()
     for text in ("What to deploy", "1.50x the price", "recommended.toml", 'id="options-cost"'):
         assert text in page
@@ -171,7 +182,7 @@ def test_a_decision_from_end_to_end(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("rates", "quick")
 def test_an_objective_is_assumed_and_the_trace_s_rate_is_the_target(tmp_path: Path) -> None:
-    result = plan("--block-size", "16,32", "--json", out=tmp_path)
+    result = plan("--block-size", "16,32", "--json", *UNSURE, out=tmp_path)
     assert result.exit_code == 0, result.output
     decision = json.loads(result.stdout)["decision"]
     assert decision["slo"]["assumed"] is True

@@ -9,6 +9,7 @@ from ..picture import Picture
 from .at_once import at_once
 from .block_sizes import block_sizes
 from .concurrency import concurrency
+from .how_sure import changes, hangs_on, intervals
 from .latency import latency
 from .latency_cdf import latency_cdf
 from .memory import memory
@@ -27,6 +28,9 @@ FIGURES: dict[str, Callable[[Plan], Picture | None]] = {
     "options-cost": options_cost,
     "options-rate": options_rate,
     "slo": objective,
+    "how-sure": intervals,
+    "answer-tornado": hangs_on,
+    "what-if": changes,
     "where-the-bytes-go": pool_shares,
     "memory-map": memory_map,
     "concurrency": concurrency,

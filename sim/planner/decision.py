@@ -9,10 +9,12 @@ from typing import Any
 from ..serve_command import serve_command
 from ..slo import SLO
 from ..summary import plain
+from .confidence import Confidence
 from .option import Option
 from .search import TOLERANCE
 from .shares import Confirmation
 from .tuning import Tuning
+from .what_if import WhatIf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +68,9 @@ class Decision:
     tuning: Tuning | None = None
     work: Mapping[str, Any] = field(default_factory=dict)
     """What arrives, by the options of ``kvsim simulate``, for the recommendation's file."""
-    confidence: Any = None
+    confidence: Confidence | None = None
     """How sure the choice is; None where it was not asked."""
-    what_ifs: tuple[Any, ...] = ()
+    what_ifs: tuple[WhatIf, ...] = ()
     """Changes of the chosen server, each with what it is worth."""
 
     @property

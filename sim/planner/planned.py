@@ -16,6 +16,7 @@ from .grid import Grid
 from .probe import at_rate
 from .question import Question
 from .shares import share_of
+from .sure import made_sure
 
 
 def make_planned(
@@ -54,6 +55,7 @@ def make_planned(
     drawn = not taken.arrivals
     pattern = with_poisson(taken, rate_per_s=1.0, seed=seed, why="any rate") if drawn else taken
     decision = decide(grid, pattern.trace, question, report=report)
+    decision = made_sure(decision, pattern.trace, question, seed=seed, report=report)
     decision = replace(decision, work=work_of_a_share(work or {}, taken, decision))
     best = decision.best
     assert best is not None, "without any server there is an error instead"

@@ -9,6 +9,8 @@ from typing import Any
 from ...traces.intake import Taken
 from ..durations import seconds_of
 from ..slo import SLO
+from .changes import Change, changes_of
+from .confidence import RUNS
 from .extent import rate_of
 from .grid import Grid
 
@@ -31,10 +33,15 @@ class Question:
     target_from: str = "given"
     max_gpus: int | None = None
     tune: bool = False
+    confidence_runs: int = RUNS
+    """Traces that might have come instead, on which the choice is tried; 0: none."""
+    what_ifs: tuple[Change, ...] = ()
 
     def __post_init__(self) -> None:
         if self.target_rate_per_s is not None and not 0 < self.target_rate_per_s < float("inf"):
             raise ValueError(f"target_rate(={self.target_rate_per_s}) must be > 0.")
+        if self.confidence_runs < 0:
+            raise ValueError(f"confidence_runs(={self.confidence_runs}) must be >= 0.")
         if self.max_gpus is not None and self.max_gpus < 1:
             raise ValueError(f"max_gpus(={self.max_gpus}) must be > 0.")
         if self.max_gpus is not None and self.target_rate_per_s is None:
@@ -50,8 +57,8 @@ def question_of(
     """The question that the options put; None where they put none.
 
     Args:
-        asked: ``slo_ttft``, ``slo_tpot``, ``slo_e2e``, ``quantile``, ``target_rate``, ``max_gpus``
-            and ``tune``, as typed.
+        asked: ``slo_ttft``, ``slo_tpot``, ``slo_e2e``, ``quantile``, ``target_rate``, ``max_gpus``,
+            ``tune``, ``what_if`` and ``confidence_runs``, as typed.
         grid: the servers; several of them are a question already.
         taken: the trace, whose own rate is the target where it has arrival times.
         concurrency: clients of a closed loop, in which there is no rate to ask for.
@@ -59,11 +66,15 @@ def question_of(
     Raises:
         ValueError: options that need or exclude each other.
     """
-    given = {n: value for n, value in asked.items() if value is not None and value is not False}
+    given = {n: v for n, v in asked.items() if v is not None and v is not False and v != ()}
+    runs = given.pop("confidence_runs", None)
     limits = [name for name in LIMIT_OPTIONS if name in given]
     if "quantile" in given and not limits:
         raise ValueError(f"quantile(={given['quantile']}) needs slo_ttft, slo_tpot or slo_e2e.")
+    changes = changes_of(asked.get("what_if") or ())
     if not given and not grid.axes:
+        if runs is not None:
+            raise ValueError(f"confidence_runs(={runs}) needs something to decide: slo_ttft ...")
         return None
     if concurrency is not None:
         raise ValueError(
@@ -80,6 +91,8 @@ def question_of(
         target_from=origin,
         max_gpus=asked.get("max_gpus"),
         tune=bool(asked.get("tune")),
+        confidence_runs=RUNS if runs is None else runs,
+        what_ifs=changes,
     )
 
 

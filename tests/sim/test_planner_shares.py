@@ -109,7 +109,7 @@ def test_the_recommendation_is_a_suite(
         work = {"trace": (str(tmp_path / "t.jsonl.gz"),)}
     taken = take_in(Intake(**work))
     grid = grid_of({**HARDWARE, "price": "2"}, {**FLAGS, "block_size": (16, 32)})
-    question = Question(slo=OBJECTIVE, target_rate_per_s=7.0)
+    question = Question(slo=OBJECTIVE, target_rate_per_s=7.0, confidence_runs=0)
     made = make_planned(grid, taken, question, work=work, seed=3)
     assert made.decision is not None
     chosen = made.decision.chosen
