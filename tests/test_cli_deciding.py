@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from kvsim.reports.figures.options import options_cost, options_rate
+from kvsim.reports.picture import Picture
 from kvsim.sim.durations import seconds_of
 from kvsim.sim.load import load_server
 from kvsim.sim.plan import Plan, make_plan
+from kvsim.sim.serve_command import serve_command
 from kvsim.sim.server import Server
 from kvsim.traces.intake import Intake, take_in
 from support.command import SMALL, run
@@ -106,9 +109,15 @@ def small() -> Plan:
     return make_plan(server, taken=taken)
 
 
+def pictures(plan: Plan) -> list[Picture]:
+    """Those of the decision."""
+    found = (options_cost(plan), options_rate(plan))
+    return [picture for picture in found if picture is not None]
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch, small: Plan) -> list[Any]:
-    """No simulation and no figures behind the decision; the servers planned for, as they come."""
+    """No simulation behind the decision and only its own figures; the servers planned for."""
     servers: list[Any] = []
 
     def made(server: Server, *, decision: Any = None, **_: object) -> Plan:
@@ -116,7 +125,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, small: Plan) -> list[Any]:
         return replace(small, decision=decision)
 
     monkeypatch.setattr("kvsim.sim.planner.planned.make_plan", made)
-    monkeypatch.setattr("kvsim.reports.write.plan_pictures", lambda plan: [])
+    monkeypatch.setattr("kvsim.reports.write.plan_pictures", pictures)
     return servers
 
 
@@ -143,18 +152,18 @@ def plan(*arguments: str, out: Path) -> Any:
 
 
 @pytest.mark.usefixtures("rates")
-def test_a_decision_from_end_to_end(tmp_path: Path) -> None:
+def test_a_decision_as_a_user_sees_it(tmp_path: Path, quick: list[Any]) -> None:
     given = ("--slo-ttft", "2s", "--slo-tpot", "50ms", "--block-size", "16,32", *UNSURE)
     result = plan(*given, "--target-rate", "5", "--price", "2", out=tmp_path)
     assert result.exit_code == 0, result.output
     assert "Objective: TTFT <= 2 s and TPOT <= 0.05 s for 95 % of the requests." in result.output
     assert "Target: 5.00 requests/s (given)." in result.output
     assert "Deploy 2 x (a100, block_size 16): each holds 3.00 requests/s" in result.output
-    assert "Start: vllm serve meta-llama/Llama-3.1-8B --block-size 16" in result.output
-    made = json.loads((tmp_path / "plan.json").read_text())
-    decision = made["decision"]
+    assert "Start: vllm serve" in result.output
+    decision = json.loads((tmp_path / "plan.json").read_text())["decision"]
     assert decision["chosen"] == "a100, block_size 16"
-    assert decision["serve_command"] == made["serve_command"]
+    assert decision["serve_command"] == serve_command(quick[0])
+    assert quick[0].deployment.block_size == 16
     assert [one["usd_per_hour"] for one in decision["options"]] == [4.0, 6.0]
     assert decision["losers"] == [
         {"title": "a100, block_size 32", "reason": "1.50x the price: 3 GPUs, 6.00 USD/h"}

@@ -64,7 +64,7 @@ def decide(
         flags=tuple(flags),
         options=tuple(_updated(options, order)),
         chosen=chosen,
-        runner_up=order[1] if len(order) > 1 else None,
+        runner_up=_runner_up(order),
         losers=(),
         confirmed=confirmed,
         tuning=tuning,
@@ -126,6 +126,18 @@ def _confirmed(
                 f"{many_words(first.num_replicas)} together keep it for {found.attainment:.1%} only"
             )
     return order, None, given_up
+
+
+def _runner_up(order: Sequence[Option]) -> Option | None:
+    """The best on other GPUs, which is what a purchase hangs on; else with other flags."""
+    if not order:
+        return None
+    others = [one for one in order[1:] if _gpus(one) != _gpus(order[0])]
+    return next(iter([*others, *order[1:]]), None)
+
+
+def _gpus(option: Option) -> tuple[str, int]:
+    return option.server.gpu.name, option.server.deployment.num_gpus
 
 
 def _updated(options: Sequence[Option], order: Sequence[Option]) -> list[Option]:

@@ -56,6 +56,7 @@ class Decision:
     """All that were tried, with the replicas that the target needs, in the order of the grid."""
     chosen: Option | None
     runner_up: Option | None
+    """The next best on other GPUs, or with other flags where all have the same GPUs."""
     losers: tuple[Loser, ...]
     confirmed: Confirmation | None = None
     """The target on all replicas of the chosen; None without a target."""

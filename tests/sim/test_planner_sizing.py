@@ -202,3 +202,16 @@ def test_neighbours_say_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
         "a100, block_size 32",
         "h200, block_size 32",
     ]
+
+
+def test_the_runner_up_is_on_other_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of 32 on the same GPU come second in the order, an H100 is the other choice."""
+    fake_searches(monkeypatch, by_gpu)
+    decision = decided(THREE, {"block_size": (16, 32)}, target_rate_per_s=20.0)
+    assert decision.chosen is not None
+    assert decision.chosen.title == "a100, block_size 16"
+    assert decision.runner_up is not None
+    assert decision.runner_up.title == "h100-sxm, block_size 16"
+    alone = decided(flags={"block_size": (16, 32)}, target_rate_per_s=20.0)
+    assert alone.runner_up is not None
+    assert alone.runner_up.title == "a100, block_size 32"
