@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from . import words
@@ -18,7 +19,7 @@ if TYPE_CHECKING:  # the values are only read
 
 def usd(value: float) -> str:
     """``$0.0458``, ``$12.30``: cents, or four digits of less than a dollar."""
-    return f"${words.number(value, digits=3, least_decimals=2)}"
+    return f"${words.number(value, digits=3, least_decimals=2)}" if isfinite(value) else words.NONE
 
 
 def per_s(value: float) -> str:
@@ -27,8 +28,13 @@ def per_s(value: float) -> str:
 
 
 def spanned(found: Interval, shown: Callable[[float], str]) -> str:
-    """``13.8 (11.0-15.9)``; the figure alone where both ends print like it."""
+    """``13.8 (11.0-15.9)``; the figure alone where both ends print like it.
+
+    ``3 (2 or more)`` where there is no upper end.
+    """
     low, value, high = (shown(one) for one in (found.low, found.value, found.high))
+    if not isfinite(found.high):
+        return f"{value} ({low} or more)" if isfinite(found.value) else words.NONE
     return value if low == value == high else f"{value} ({low}-{high})"
 
 

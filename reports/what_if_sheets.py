@@ -54,6 +54,8 @@ def note(one: WhatIf) -> str:
 
 def difference(found: Delta, shown: Callable[[float], str]) -> str:
     """``+1.20 (+0.80 to +1.50)``; the middle alone where the ends print like it."""
+    if found.delta.low == found.delta.high == 0:
+        return "no change"
     ends = [signed(one, shown) for one in (found.delta.low, found.delta.value, found.delta.high)]
     low, value, high = ends
     return value if low == value == high else f"{value} ({low} to {high})"
@@ -69,4 +71,4 @@ def signed(value: float, shown: Callable[[float], str]) -> str:
 def _cell(found: Delta | None, shown: Callable[[float], str]) -> str:
     if found is None:
         return words.NONE
-    return f"{shown(found.value)}: {difference(found, shown)}"
+    return f"{shown(found.value)}, {difference(found, shown)}"

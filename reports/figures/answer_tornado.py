@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from ...sim.planner.confidence import Confidence
-from .. import words
 from ..confidence_sheets import leverage_sheet, per_s, usd
 from ..picture import Picture
 from .factor_bars import HOW_TO_READ, Panel, alt_of, factor_bars, shown_panels
 
 PANELS = (
     Panel("rate_per_s", "requests/s that hold, a replica", per_s),
-    Panel("usd_per_million_output_tokens", "$ per million output tokens", usd),
+    Panel("usd_per_million_output_tokens", "USD per million output tokens", usd),
 )
 
 
@@ -21,7 +20,7 @@ def answer_tornado(found: Confidence) -> Picture | None:
         return None
     return Picture(
         name="answer-tornado",
-        title=f"What the answer hangs on: {words.listing([panel.title for panel in panels])}",
+        title="What the rate and its price hang on",
         caption=f"{HOW_TO_READ} Burstiness is an exponent of the gaps between arrivals; the "
         "objective's limits are all changed together.",
         alt=alt_of(found.leverage, panels),

@@ -17,8 +17,8 @@ from ..style import CATEGORY_COLOURS, FONT_PT, INK, MEASURE, legend, new_figure,
 
 PANELS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("rate_per_s", "requests/s that hold, a replica", per_s),
-    ("usd_per_hour", "$ an hour for the target", usd),
-    ("usd_per_million_output_tokens", "$ per million output tokens", usd),
+    ("usd_per_hour", "USD an hour for the target", usd),
+    ("usd_per_million_output_tokens", "USD per million output tokens", usd),
 )
 WIDE, NARROW = MEASURE, CATEGORY_COLOURS["token_states"]
 

@@ -175,6 +175,7 @@ def _say(axes: Axes, text: str, x: float, row: int, *, after: bool) -> None:
         color=INK,
         size=FONT_PT - 1.5,
         zorder=5,
+        parse_math=False,
     )
 
 

@@ -34,7 +34,7 @@ def what_if_picture(found: Sequence[WhatIf], advice: str = "") -> Picture | None
     _draw(axes, tried)
     return Picture(
         name="what-if",
-        title="What changes are worth: requests/s that hold, more or less",
+        title="What changes are worth, requests/s",
         caption=f"{advice} Each bar is the difference to the chosen plan in the requests a second "
         "that one replica holds; the line is its interval. Both servers meet the same traffic and "
         "stand at the same ends of the bands, so that the line is shorter than those of the two "
@@ -54,7 +54,7 @@ def _draw(axes: Axes, tried: Sequence[WhatIf]) -> None:
         low, value, high = _delta(one)
         axes.barh(row, value, _BAR, color=GAIN if value >= 0 else LOSS, zorder=2)
         axes.plot([low, high], [row, row], color=INK, lw=1.4, zorder=3)
-    axes.axvline(0.0, color=INK, lw=1.2, zorder=4)
+    axes.vlines([0.0] * len(tried), *_edges(len(tried)), color=INK, lw=1.2, zorder=4)
     row_titles(axes, [f"{one.title}: {_text(one)}" for one in tried], above=0.24)
     axes.set_ylim(len(tried) - 0.6, -0.7)
     ends = [end for one in tried for end in _delta(one)]
@@ -64,6 +64,11 @@ def _draw(axes: Axes, tried: Sequence[WhatIf]) -> None:
     axes.set_xlabel("requests/s more than the chosen plan, a replica")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.4g}"))
+
+
+def _edges(rows: int) -> tuple[list[float], list[float]]:
+    """Of the bars: the line of no change does not cross their names."""
+    return [row - _BAR / 2 for row in range(rows)], [row + _BAR / 2 for row in range(rows)]
 
 
 def _delta(one: WhatIf) -> tuple[float, float, float]:

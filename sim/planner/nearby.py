@@ -9,8 +9,9 @@ what the server finishes under backlog is held, however short the trace.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ...calibration.varied import ScaledCost
 from ...traces import Trace
 from ..saturated import most_at_once, queue_length, saturate
 from ..server import Server
@@ -26,8 +27,8 @@ LEAST_SHARE = 0.01
 """Of the known rate, below which nothing is held."""
 CERTAIN_SHARE = 0.8
 """Of the backlogged rate as it was known, below which it is not asked for again."""
-TURNOVERS = 2
-"""Requests of a backlog, in requests that can run at once; at least the trace once."""
+TURNOVERS, LEAST_BACKLOG = 2, 500
+"""Requests of a backlog: in requests that can run at once, and alone; at least the trace once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +125,16 @@ class _Search:
 
 
 def _saturated_per_s(server: Server, trace: Trace) -> float:
-    """Of a backlog as short as it may be: many are run, and only compared with each other."""
+    """Of a backlog as short as it may be: many are run, and only compared with each other.
+
+    A clock ``f`` times as slow finishes the same in ``f`` times the time: that is not run.
+    """
+    cost = server.cost
+    if isinstance(cost, ScaledCost):
+        return _saturated_per_s(replace(server, cost=cost.cost), trace) / cost.factor
     at_once = min(server.deployment.limits.seats, most_at_once(server, trace))
-    wanted = min(max(TURNOVERS * at_once, len(trace)), queue_length(server, trace))
+    wanted = max(TURNOVERS * at_once, len(trace), LEAST_BACKLOG)
+    wanted = min(wanted, queue_length(server, trace))
     return saturate(server, trace, num_requests=wanted)[1].requests_per_s
 
 

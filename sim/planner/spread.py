@@ -106,7 +106,7 @@ def paired(changed: Spread, chosen: Spread, *, common: bool) -> Interval:
 
 def ratio(over: float, under: float) -> float:
     """``over / under``; 1 where both are 0."""
-    return max(over, _NOTHING) / max(under, _NOTHING)
+    return 1.0 if over == under else over / max(under, _NOTHING)
 
 
 def _tails(draws: tuple[float, ...], value: float) -> tuple[float, float]:
