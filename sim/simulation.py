@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 from simpy import Environment, Event
+from simpy.core import StopSimulation
 
 from ..calibration.step_cost import NS_PER_S, StepCost
 from .allocators import Allocator, TokensOf
@@ -36,6 +37,8 @@ from .tier_use import tier_uses
 
 Progress = Callable[[int], None]
 """Told how many requests are done, now and then."""
+OnDone = Callable[[Request], bool]
+"""Told of each request that leaves; True ends the run there."""
 
 _PROGRESS_EVERY = 256
 
@@ -52,6 +55,7 @@ def simulate(
     tie_rank: Sequence[int] | None = None,
     log_step: StepLog | None = None,
     progress: Progress | None = None,
+    on_done: OnDone | None = None,
     memory_map: MapRecorder | None = None,
     moves: Moves | None = None,
     num_host_blocks: int | None = None,
@@ -72,6 +76,8 @@ def simulate(
         tie_rank: order among requests of one priority and arrival time; by default the trace's.
         log_step: called after each step; implies ``exact_steps``.
         progress: told how many requests are done.
+        on_done: told of each request that leaves; ends the run when it says so, and who is there
+            then stays unfinished.
         memory_map: looks at the pool now and then, and changes nothing.
         moves: what copies and swaps cost; None = no time.
         num_host_blocks: blocks of host memory for swaps; by default what ``swap_space`` holds.
@@ -99,6 +105,7 @@ def simulate(
         check=check,
         log_step=log_step,
         progress=progress,
+        on_done=on_done,
         memory_map=memory_map,
         moves=moves,
         num_host_blocks=num_host_blocks,
@@ -132,6 +139,7 @@ class _Run:
         check: bool,
         log_step: StepLog | None,
         progress: Progress | None,
+        on_done: OnDone | None,
         memory_map: MapRecorder | None,
         moves: Moves | None,
         num_host_blocks: int | None,
@@ -192,6 +200,7 @@ class _Run:
         self.peak_waiting = 0
         self._num_done = 0
         self._progress = progress
+        self._on_done = on_done
         self._replies: dict[int, Event] = {}
         self._turns: dict[int, list[tuple[Request, float]]] = {}
         self._session: list[int] = []
@@ -338,6 +347,8 @@ class _Run:
         self._num_done += 1
         if self._progress is not None and self._num_done % _PROGRESS_EVERY == 0:
             self._progress(self._num_done)
+        if self._on_done is not None and self._on_done(request):
+            self._end()
         for turn, delay_ns in self._turns.pop(request.index, ()):
             self._in(delay_ns, partial(self._arrive, turn))
         if self._replies:
@@ -345,6 +356,13 @@ class _Run:
             self._turns_left[root] -= 1
             if not self._turns_left[root]:
                 self._replies.pop(root).succeed()
+
+    def _end(self) -> None:
+        """The run ends at this instant, as it does in SimPy with ``until``."""
+        event = self.env.event()
+        assert event.callbacks is not None, "an event that has not occurred has callbacks"
+        event.callbacks.append(StopSimulation.callback)
+        event.succeed()
 
     def _in(self, delay_ns: float, act: Callable[[], None]) -> None:
         """Do something so much later, before anything else at that instant."""

@@ -34,7 +34,8 @@ _SERVER: dict[str, type] = {
     "hybrid_kv_cache": bool,
     **dict.fromkeys(OFFLOADING_FLAGS.values(), float),
 }
-_UNITS = {"rate_per_s": "rate", "think_time_s": "think_time"}
+UNITS = {"rate_per_s": "rate", "think_time_s": "think_time"}
+"""Fields of ``Intake`` with another name on the command line."""
 _FILES = ("trace", "tokenizer", "profile")
 """Paths; the model and the GPU are too where they end in .json."""
 _WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -49,7 +50,7 @@ def _kinds(values: type, *, without: tuple[str, ...] = ()) -> dict[str, type]:
     return found
 
 
-_WORK = {_UNITS.get(name, name): kind for name, kind in _kinds(Intake).items()}
+_WORK = {UNITS.get(name, name): kind for name, kind in _kinds(Intake).items()}
 KEYS: dict[str, type] = {
     **_WORK,
     **_HARDWARE,
@@ -90,7 +91,7 @@ def asked(options: Mapping[str, Any], folder: Path) -> Asked:
         ValueError: options of ``Intake`` that exclude or need each other, a negative size.
     """
     given = {key: _placed(key, value, folder) for key, value in options.items()}
-    units = {short: long for long, short in _UNITS.items()}
+    units = {short: long for long, short in UNITS.items()}
     work = {units.get(key, key): given.pop(key) for key in list(given) if key in _WORK}
     hardware = {key: given.pop(key) for key in list(given) if key in _HARDWARE}
     gib = given.pop("non_kv_memory", None)
