@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Floats, Ids, Ints, offsets_of
+from .columns import Floats, Ids, Ints, whole_ns
 from .trace import SkippedRow, Trace
 
 CHUNK = 65_536
 """Rows of a chunk."""
+_MOST_SKIPPED_LISTED = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,9 +38,21 @@ class Chunk:
     hash_ids: Ids | None = None
     hash_offsets: Ints | None = None
     hash_block_size: int | None = None
+    skipped: tuple[SkippedRow, ...] = ()  # between its rows in the file
 
     def __len__(self) -> int:
         return len(self.prompt_tokens)
+
+    def head(self, num_rows: int) -> Chunk:
+        """The first rows."""
+        columns: dict[str, Any] = {
+            name: None if (column := getattr(self, name)) is None else column[:num_rows]
+            for name in (*_PLAIN, "parent", "delay_s")
+        }
+        if self.hash_ids is not None and self.hash_offsets is not None:
+            columns["hash_offsets"] = self.hash_offsets[: num_rows + 1]
+            columns["hash_ids"] = self.hash_ids[: columns["hash_offsets"][-1]]
+        return replace(self, **columns)
 
     @property
     def follows_parent(self) -> NDArray[np.bool_]:
@@ -55,8 +69,24 @@ class Stream:
     name: str
     chunks: Callable[[], Iterator[Chunk]]
     sample: Trace
-    """Some of its rows, to tell what columns it has."""
+    """Its first rows, to tell what columns it has."""
     notes: tuple[str, ...] = ()
+
+
+def stream_of(
+    name: str, chunks: Callable[[], Iterator[Chunk]], notes: tuple[str, ...] = ()
+) -> Stream:
+    """A stream of these chunks; the first one is read.
+
+    Raises:
+        ValueError: it has no rows.
+    """
+    first = next(chunks(), None)
+    if first is None:
+        raise ValueError(f"trace {name!r} holds no requests.")
+    columns = {field: getattr(first, field) for field in _SAMPLED}
+    sample = Trace(name=name, notes=notes, **columns)
+    return Stream(name=name, chunks=chunks, sample=sample, notes=notes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +100,9 @@ class Survey:
     """From the first to the last arrival; None = lengths only."""
     digest: str
     """SHA-256 (hex) of the columns, whatever the chunks' size."""
+    num_skipped: int
+    skipped: tuple[SkippedRow, ...]
+    """Rows that could not be read, the first of them."""
 
 
 _COLUMNS = (
@@ -84,6 +117,7 @@ _COLUMNS = (
     "hash_ids",
 )
 _PLAIN = _COLUMNS[:6]
+_SAMPLED = (*_COLUMNS, "hash_offsets", "hash_block_size")
 
 
 def survey(stream: Stream) -> Survey:
@@ -94,8 +128,11 @@ def survey(stream: Stream) -> Survey:
     """
     shas = {name: hashlib.sha256() for name in (*_COLUMNS, "hash_counts")}
     num, longest, first_s, last_s = 0, (0, 0), np.inf, -np.inf
+    num_skipped, skipped = 0, tuple[SkippedRow, ...]()
     for chunk in stream.chunks():
         num += len(chunk)
+        num_skipped += len(chunk.skipped)
+        skipped = (*skipped, *chunk.skipped)[:_MOST_SKIPPED_LISTED]
         total = chunk.prompt_tokens + chunk.output_tokens
         row = int(total.argmax())
         longest = max(
@@ -118,29 +155,39 @@ def survey(stream: Stream) -> Survey:
         longest=longest,
         span_s=last_s - first_s if last_s >= first_s else None,
         digest=f"columns:{whole.hexdigest()}",
+        num_skipped=num_skipped,
+        skipped=skipped,
     )
 
 
-def in_chunks(trace: Trace, *, size: int = CHUNK, repeat: int = 1) -> Stream:
-    """A trace in memory as a stream, played ``repeat`` times, one after another.
-
-    Each time has contents of its own, and begins a mean gap after the last arrival of the time
-    before.
+def in_chunks(trace: Trace, *, size: int = CHUNK) -> Stream:
+    """A trace in memory as a stream.
 
     Raises ValueError for what does not stream: prefixes shared to the token, requests of several
-    sequences, or a number that is not > 0.
+    sequences, or a size that is not > 0.
     """
-    for name, value in (("chunk_size", size), ("repeat", repeat)):
-        if value < 1:
-            raise ValueError(f"{name}(={value}) must be > 0.")
+    if size < 1:
+        raise ValueError(f"chunk_size(={size}) must be > 0.")
     _check_streams(trace)
-    once = replace(trace, prefix_row=None, prefix_tokens=None)
-    return Stream(
-        name=trace.name,
-        chunks=lambda: _played(once, size, repeat),
-        sample=once,
-        notes=trace.notes,
-    )
+
+    def chunks() -> Iterator[Chunk]:
+        for at in range(0, len(trace), size):
+            yield _slice(trace, at, min(at + size, len(trace)))
+
+    return stream_of(trace.name, chunks, trace.notes)
+
+
+def over_and_over(stream: Stream, times: int) -> Stream:
+    """A stream played so many times, one after another.
+
+    Each time has contents of its own, and begins a mean gap after the last arrival of the time
+    before. Raises ValueError for a number that is not > 0.
+    """
+    if times < 1:
+        raise ValueError(f"repeat(={times}) must be > 0.")
+    if times == 1:
+        return stream
+    return stream_of(stream.name, lambda: _played(stream, times), stream.notes)
 
 
 def _check_streams(trace: Trace) -> None:
@@ -149,45 +196,52 @@ def _check_streams(trace: Trace) -> None:
             f"trace {trace.name!r} shares prefixes to the token (prefix_row), which a stream cannot "
             "bound: simulate it whole."
         )
-    for name, plain in (("num_samples", 1), ("beam_width", 0)):
+    for name, flag in (("num_samples", "n"), ("beam_width", "beam_width")):
         column = getattr(trace, name)
-        if column is not None and column.max() > max(plain, 1):
-            flag = "n" if name == "num_samples" else name
-            raise ValueError(f"{flag}(={int(column.max())}) must be 1 for a request to be streamed.")
+        if column is not None and column.max() > 1:
+            raise ValueError(
+                f"{flag}(={int(column.max())}) must be 1 for a request to be streamed."
+            )
 
 
-def _played(trace: Trace, size: int, repeat: int) -> Iterator[Chunk]:
-    num, period_s = len(trace), _period_s(trace)
-    own = None if trace.hash_ids is None else int(trace.hash_ids.max(initial=0)) + 1
-    for turn in range(repeat):
-        for at in range(0, num, size):
-            yield _slice(trace, at, min(at + size, num), turn, period_s, own or 0)
-
-
-def _period_s(trace: Trace) -> float:
-    """Arrivals of the trace last so long, with one more gap; whole nanoseconds."""
-    if trace.arrival_s is None or np.isnan(trace.arrival_s).all():
-        return 0.0
-    span_s = float(np.nanmax(trace.arrival_s))
-    gap_s = (span_s - float(np.nanmin(trace.arrival_s))) / max(trace.num_roots - 1, 1)
-    return round((span_s + gap_s) * 1e9) / 1e9
-
-
-def _slice(trace: Trace, at: int, stop: int, turn: int, period_s: float, own: int) -> Chunk:
-    shift = turn * len(trace)
-    columns = {
+def _slice(trace: Trace, at: int, stop: int) -> Chunk:
+    columns: dict[str, Any] = {
         name: None if (column := getattr(trace, name)) is None else column[at:stop]
-        for name in _PLAIN
+        for name in (*_PLAIN, "parent", "delay_s")
     }
-    if columns["arrival_s"] is not None and turn:
-        columns["arrival_s"] = np.rint((columns["arrival_s"] + turn * period_s) * 1e9) / 1e9
-    if trace.parent is not None:
-        parent = trace.parent[at:stop]
-        columns["parent"] = np.where(parent >= 0, parent + shift, -1)
-    if trace.delay_s is not None:
-        columns["delay_s"] = trace.delay_s[at:stop]
     if trace.hash_ids is not None and trace.hash_offsets is not None:
         offsets = trace.hash_offsets[at : stop + 1]
-        columns["hash_ids"] = trace.hash_ids[offsets[0] : offsets[-1]] + np.uint64(turn * own)
+        columns["hash_ids"] = trace.hash_ids[offsets[0] : offsets[-1]]
         columns["hash_offsets"] = offsets - offsets[0]
-    return Chunk(first_row=shift + at, hash_block_size=trace.hash_block_size, **columns)  # type: ignore[arg-type]
+    skipped = trace.skipped if at == 0 else ()
+    return Chunk(first_row=at, hash_block_size=trace.hash_block_size, skipped=skipped, **columns)
+
+
+def _played(stream: Stream, times: int) -> Iterator[Chunk]:
+    num_rows = num_roots = num_ids = 0
+    first_s, last_s = np.inf, -np.inf
+    for chunk in stream.chunks():
+        num_rows += len(chunk)
+        if chunk.arrival_s is not None:
+            given = chunk.arrival_s[~np.isnan(chunk.arrival_s)]
+            num_roots += len(given)
+            first_s, last_s = min([first_s, *given[:1]]), max([last_s, *given[-1:]])
+        if chunk.hash_ids is not None:
+            num_ids = max(num_ids, int(chunk.hash_ids.max(initial=0)) + 1)
+        yield chunk
+    span_s = last_s - first_s if num_roots else 0.0
+    period_s = span_s + span_s / max(num_roots - 1, 1)
+    for turn in range(1, times):
+        for chunk in stream.chunks():
+            yield _shifted(chunk, turn * num_rows, turn * period_s, turn * num_ids)
+
+
+def _shifted(chunk: Chunk, rows: int, seconds: float, ids: int) -> Chunk:
+    columns: dict[str, Any] = {}
+    if chunk.arrival_s is not None:
+        columns["arrival_s"] = whole_ns(chunk.arrival_s + seconds)
+    if chunk.parent is not None:
+        columns["parent"] = np.where(chunk.parent >= 0, chunk.parent + rows, -1)
+    if chunk.hash_ids is not None:
+        columns["hash_ids"] = chunk.hash_ids + np.uint64(ids % 2**64)
+    return replace(chunk, first_row=chunk.first_row + rows, skipped=(), **columns)

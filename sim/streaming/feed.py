@@ -8,6 +8,7 @@ chunk's rows behind it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,8 @@ NEVER = float("nan")
 class Row(NamedTuple):
     """One request to be."""
 
-    index: int
+    number: int
+    """In the stream, from 0."""
     prompt_tokens: int
     output_tokens: int
     priority: int
@@ -43,7 +45,9 @@ class Feed:
         self.turns: dict[int, list[tuple[Row, float]]] = {}
         """By their parent: what follows it, and after how many ns."""
         self.hash_block_size: int | None = None
-        self.has_parents = False
+        self.followers: dict[int, int] = {}
+        """How many rows read so far name a row as their parent; used up by who looks at it."""
+        self._horizon = 0
 
     def due(self) -> Iterator[tuple[float, Row]]:
         """Time (ns) and row of all that do not follow another; the next chunk is always read."""
@@ -98,7 +102,7 @@ class Feed:
         if ids is None or offsets is None or not self._with_chains:
             return [()] * len(chunk)
         flat, bounds = ids.tolist(), offsets.tolist()
-        return [tuple(flat[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+        return [tuple(flat[a:b]) for a, b in pairwise(bounds)]
 
     def _times_ns(self, chunk: Chunk) -> list[float]:
         if chunk.arrival_s is None:
@@ -116,10 +120,8 @@ class Feed:
 
     def _check_parents(self, chunk: Chunk) -> None:
         assert chunk.parent is not None, "the caller has looked"
-        self.has_parents = True
         rows = np.arange(chunk.first_row, chunk.first_row + len(chunk))
-        horizon = len(chunk) if self._num_read == len(chunk) else self._horizon
-        self._horizon = max(horizon, len(chunk))
+        self._horizon = max(self._horizon, len(chunk))  # of the last one fewer may be left
         far = (chunk.parent >= 0) & (rows - chunk.parent > self._horizon)
         if far.any():
             row = int(rows[far][0])
@@ -127,3 +129,6 @@ class Feed:
                 f"parent(={int(chunk.parent[far][0])}) of row {row} must be among the "
                 f"{self._horizon} rows before it to be streamed."
             )
+        if self._with_chains:
+            for parent in chunk.parent[chunk.parent >= 0].tolist():
+                self.followers[parent] = self.followers.get(parent, 0) + 1

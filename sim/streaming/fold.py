@@ -115,9 +115,7 @@ def _step_times(segments: Columns) -> tuple[NDArray[np.float64], NDArray[np.int6
 
     A run of steps is counted in parts, within which the times hardly differ; the sum is exact.
     """
-    first, slope, steps = (
-        segments[name] for name in ("first_step_s", "step_slope_s", "num_steps")
-    )
+    first, slope, steps = (segments[name] for name in ("first_step_s", "step_slope_s", "num_steps"))
     spread = np.abs(slope) * np.maximum(steps - 1, 0)
     lowest = np.minimum(first, first + slope * np.maximum(steps - 1, 0))
     wanted = np.divide(spread, _PART * lowest, out=np.zeros_like(spread), where=lowest > 0)

@@ -49,6 +49,7 @@ class Streamed:
     num_length_capped: int
     moved: Moved
     tiers: tuple[TierUse, ...]
+    notes: tuple[str, ...] = ()
 
 
 def simulate_stream(
@@ -151,7 +152,7 @@ class _Run:
         )
         caches = deployment.enable_prefix_caching
         self._feed = Feed(stream.chunks(), with_chains=caches)
-        self._contents = Contents(hash_block_size(deployment), stream.sample) if caches else None
+        self._contents = Contents(hash_block_size(deployment), self._feed) if caches else None
         self._live: dict[int, Request] = {}
         self._left: list[Request] = []
         self._forgotten: list[Request] = []
@@ -183,7 +184,7 @@ class _Run:
 
     def _client(self, queue: Iterator[tuple[float, Row]]) -> Generator[Event, None, None]:
         for _, row in queue:
-            reply = self._replies[row.index] = self.env.event()
+            reply = self._replies[row.number] = self.env.event()
             self._arrive(row)
             yield reply
 
@@ -208,17 +209,18 @@ class _Run:
         longest = self.deployment.max_model_len
         if prompt < longest < prompt + output:
             output = longest - prompt
-            self._capped.add(row.index)
+            self._capped.add(row.number)
         request = Request(
-            index=row.index,
+            index=row.number,
             prompt_tokens=prompt,
             output_tokens=output,
             priority=row.priority,
             tenant=row.tenant,
         )
         if self._contents is not None:
-            request.path = self._contents.path(row, self._feed, self._live)
-        self._live[row.index] = request
+            request.path = self._contents.path(row)
+            self._contents.sweep(self._live.values())
+        self._live[row.number] = request
         return request
 
     def _done(self, request: Request) -> None:
@@ -282,4 +284,5 @@ class _Run:
             num_length_capped=self._num_capped,
             moved=self._mover.moved(),
             tiers=tier_uses(self.deployment.tiers, self.allocator.tiers),
+            notes=() if self._contents is None else self._contents.notes,
         )

@@ -1,9 +1,9 @@
 """Quantiles of any number of times in bounded memory: a DDSketch.
 
-A positive value x is counted in bucket ``i = ceil(log(x) / log(g))`` with ``g = (1 + a) / (1 - a)``,
-whose middle ``2 g^i / (g + 1)`` is within the relative accuracy ``a`` of every value in it. So every
-quantile is, too, and two sketches merge by adding their counts. Values below a nanosecond count as
-zero. Source: Masson, Rim, Lee, "DDSketch", VLDB 2019.
+A positive value x is counted in bucket ``i = ceil(log(x) / log(g))``, ``g = (1 + a) / (1 - a)``,
+whose middle ``2 g^i / (g + 1)`` is within the relative accuracy ``a`` of every value in it. So
+every quantile is, too, and two sketches merge by adding their counts. Values below a nanosecond
+count as zero. Source: Masson, Rim, Lee, "DDSketch", VLDB 2019.
 """
 
 from __future__ import annotations
