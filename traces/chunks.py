@@ -193,8 +193,8 @@ def over_and_over(stream: Stream, times: int) -> Stream:
 def _check_streams(trace: Trace) -> None:
     if trace.prefix_tokens is not None and trace.prefix_tokens.any():
         raise ValueError(
-            f"trace {trace.name!r} shares prefixes to the token (prefix_row), which a stream cannot "
-            "bound: simulate it whole."
+            f"trace {trace.name!r} shares prefixes to the token (prefix_row), which a stream "
+            "cannot bound: simulate it whole."
         )
     for name, flag in (("num_samples", "n"), ("beam_width", "beam_width")):
         column = getattr(trace, name)

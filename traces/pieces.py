@@ -1,7 +1,7 @@
 """Large trace files read piece by piece: CSV tables, JSON lines and Parquet.
 
-A piece is some tens of thousands of rows, parsed as `load_trace` parses a whole file. What needs the
-whole file does not work on pieces: rows must be in order of time, and sessions are refused.
+A piece is some tens of thousands of rows, parsed as `load_trace` parses a whole file. What needs
+the whole file does not work on pieces: rows must be in order of time, and sessions are refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 
@@ -81,11 +81,11 @@ def _format(pieces: Pieces) -> str:
 
 
 def _opened(path: Path) -> TextIO:
-    """The file as text, gzip undone."""
+    """The file as text, gzip undone; the caller closes it."""
     with path.open("rb") as file:
-        zipped = file.read(2) == GZIP_MAGIC
-    raw: Any = gzip.open(path, "rb") if zipped else path.open("rb")
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+        zipped = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    opened = partial(gzip.open, path, "rt") if zipped else path.open
+    return cast(TextIO, opened(encoding="utf-8-sig", newline=""))
 
 
 def _tables(pieces: Pieces, name: str) -> Iterator[Chunk]:

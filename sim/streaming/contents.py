@@ -60,31 +60,33 @@ class Contents:
 
     def path(self, row: Row) -> Path:
         """The way of a request through the tree, from its first block to its last full one."""
-        followed = row.number in self._feed.followers
         stop = (row.prompt_tokens + row.output_tokens) // self._block_size
-        before, num_known = self._shared(row) if row.chain else ((), 0)
+        if not row.chain:
+            self._number += stop
+            if row.parent >= 0:
+                self._forget_turn(row.parent)
+            return (Segment(0, stop, shared=False, number=self._number - stop),) if stop else ()
+        followed = row.number in self._feed.followers
+        before, num_known = self._shared(row)
         at = before[-1].stop if before else 0
         ends = self._ends(row)
         bounds = {at, stop}
-        if row.chain:
-            bounds.update(end for end in ends if at < end < stop)
-        if followed and row.chain:
+        bounds.update(end for end in ends if at < end < stop)
+        if followed:
             size, block = self._feed.hash_block_size or 1, self._block_size
             total = row.prompt_tokens + row.output_tokens
             grid = (tokens // block for tokens in range(size, total, size))
             bounds.update(end for end in grid if at < end < stop)
-        named = ends[-1] if ends else 0
         own = [
-            Segment(a, b, shared=followed or b <= named, number=self._number - at)
+            Segment(a, b, shared=followed or b <= ends[-1], number=self._number - at)
             for a, b in pairwise(sorted(bounds))
         ]
         self._number += max(0, stop - at)
         path = (*before, *own)
-        if row.chain:
-            self._learn(row, path, ends, num_known)
-            if followed:
-                total = row.prompt_tokens + row.output_tokens
-                self._turns[row.number] = _Turn(row.chain, row.prompt_tokens, total, path)
+        self._learn(row, path, ends, num_known)
+        if followed:
+            total = row.prompt_tokens + row.output_tokens
+            self._turns[row.number] = _Turn(row.chain, row.prompt_tokens, total, path)
         if row.parent >= 0:
             self._forget_turn(row.parent)
         return path
