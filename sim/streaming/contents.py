@@ -6,12 +6,13 @@ request in the server passes through, is forgotten: a later request with it find
 would if the id were remembered. So the memory is bounded by the pool and by who is in the server.
 
 A later turn repeats the answer of the turn before, as in ``content``: paths that a row of the
-chunks read so far follows are kept until it comes.
+chunks read so far follows are kept until it comes. Ids are learnt as requests arrive: that another
+session's prompt holds that answer is known only once the later turn itself has come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from ..request import Request
 from .feed import Feed, Row
 
 _SWEEP_AT_LEAST = 16_384
+"""Ids."""
 
 
 class _Known(NamedTuple):
@@ -45,9 +47,11 @@ class Contents:
     Args:
         block_size: tokens per block that the cache tells apart.
         feed: tells who follows whom, and how many tokens a prefix id stands for.
+        keeps: tells whether anything of a segment is cached.
     """
 
-    def __init__(self, block_size: int, feed: Feed) -> None:
+    def __init__(self, block_size: int, feed: Feed, keeps: Callable[[Segment], bool]) -> None:
+        self._keeps = keeps
         self._block_size = block_size
         self._feed = feed
         self._known: dict[int, _Known] = {}
@@ -110,7 +114,7 @@ class Contents:
         self._known = {
             name: known
             for name, known in self._known.items()
-            if any(one.runs or one.below or one in kept for one in known.segments)
+            if any(one in kept or self._keeps(one) for one in known.segments)
         }
         self._sweep_at = max(_SWEEP_AT_LEAST, 2 * len(self._known))
 

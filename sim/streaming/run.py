@@ -152,7 +152,10 @@ class _Run:
         )
         caches = deployment.enable_prefix_caching
         self._feed = Feed(stream.chunks(), with_chains=caches)
-        self._contents = Contents(hash_block_size(deployment), self._feed) if caches else None
+        self._contents: Contents | None = None
+        if caches:
+            cut_at = hash_block_size(deployment)
+            self._contents = Contents(cut_at, self._feed, self.allocator.keeps)
         self._live: dict[int, Request] = {}
         self._left: list[Request] = []
         self._forgotten: list[Request] = []
@@ -219,8 +222,9 @@ class _Run:
         )
         if self._contents is not None:
             request.path = self._contents.path(row)
-            self._contents.sweep(self._live.values())
         self._live[row.number] = request
+        if self._contents is not None:
+            self._contents.sweep(self._live.values())
         return request
 
     def _done(self, request: Request) -> None:
