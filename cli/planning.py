@@ -118,7 +118,7 @@ def simulate(
             out=out,
             force=force,
             exact_steps=exact_steps,
-            whole={"timeline": timeline, "metrics": metrics},
+            whole={"timeline": timeline, "metrics": metrics, "metrics_interval": metrics_interval},
             as_json=as_json,
         )
         return

@@ -20,7 +20,7 @@ def simulate_streamed(
     out: str | None,
     force: bool,
     exact_steps: bool,
-    whole: Mapping[str, str | None],
+    whole: Mapping[str, object],
     as_json: bool,
 ) -> None:
     """Run the command; ``whole`` are the options that need the whole run in memory."""

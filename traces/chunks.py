@@ -71,6 +71,8 @@ class Stream:
     sample: Trace
     """Its first rows, to tell what columns it has."""
     notes: tuple[str, ...] = ()
+    whole: Trace | None = None
+    """All its rows, where they are in memory."""
 
 
 def stream_of(
@@ -99,7 +101,8 @@ class Survey:
     span_s: float | None
     """From the first to the last arrival; None = lengths only."""
     digest: str
-    """SHA-256 (hex) of the columns, whatever the chunks' size."""
+    """SHA-256 (hex) of the columns: a `Trace`'s where the rows are in memory or in one chunk, else
+    ``columns:`` and that of the columns one by one, which does not depend on the chunks."""
     num_skipped: int
     skipped: tuple[SkippedRow, ...]
     """Rows that could not be read, the first of them."""
@@ -149,12 +152,13 @@ def survey(stream: Stream) -> Survey:
             shas["hash_counts"].update(np.diff(chunk.hash_offsets).tobytes())
     if not num:
         raise ValueError(f"trace {stream.name!r} holds no requests.")
-    whole = hashlib.sha256("".join(sha.hexdigest() for sha in shas.values()).encode())
+    one_by_one = hashlib.sha256("".join(sha.hexdigest() for sha in shas.values()).encode())
+    whole = stream.sample if num == len(stream.sample) else stream.whole
     return Survey(
         num_requests=num,
         longest=longest,
         span_s=last_s - first_s if last_s >= first_s else None,
-        digest=f"columns:{whole.hexdigest()}",
+        digest=f"columns:{one_by_one.hexdigest()}" if whole is None else whole.digest,
         num_skipped=num_skipped,
         skipped=skipped,
     )
@@ -174,7 +178,7 @@ def in_chunks(trace: Trace, *, size: int = CHUNK) -> Stream:
         for at in range(0, len(trace), size):
             yield _slice(trace, at, min(at + size, len(trace)))
 
-    return stream_of(trace.name, chunks, trace.notes)
+    return replace(stream_of(trace.name, chunks, trace.notes), whole=trace)
 
 
 def over_and_over(stream: Stream, times: int) -> Stream:

@@ -27,12 +27,12 @@ from .sink import ParquetSink
 from .totals import summarise_stream
 
 _NOTE = (
-    f"Streamed: percentiles of times are within {STATED_ACCURACY:.1%}, all else is exact; requests "
-    "are written in the order in which they leave."
+    f"Streamed: percentiles of times are within {100 * STATED_ACCURACY:g} %, all else is exact; "
+    "requests are written in the order in which they leave."
 )
 
 
-def check_options(*, stream: bool, repeat: int | None, whole: Mapping[str, str | None]) -> None:
+def check_options(*, stream: bool, repeat: int | None, whole: Mapping[str, object]) -> None:
     """Refuse what goes with a stream only, and what a stream does not have.
 
     Raises:

@@ -25,7 +25,7 @@ from kvsim.traces import (
     synthesize,
     write_mooncake,
 )
-from kvsim.traces.chunks import Chunk, Stream, in_chunks, over_and_over, survey
+from kvsim.traces.chunks import Chunk, Stream, in_chunks, over_and_over, stream_of, survey
 from kvsim.traces.drawn import drawn_in_chunks, with_process
 from kvsim.traces.intake import Intake, take_in
 from kvsim.traces.pieces import Pieces, in_pieces
@@ -73,7 +73,9 @@ def test_a_trace_in_chunks_has_its_rows(size: int) -> None:
     assert_same_rows(stream, trace)
     starts = [chunk.first_row for chunk in stream.chunks()]
     assert starts == list(range(0, 50, size))
-    assert survey(stream) == survey(in_chunks(trace, size=13)), "whatever the size of a chunk"
+    assert survey(stream).digest == trace.digest
+    read = [stream_of("read", in_chunks(trace, size=n).chunks) for n in (9, 13)]  # as from a file
+    assert survey(read[0]) == survey(read[1]), "whatever the size of a chunk"
 
 
 def test_a_survey_by_hand() -> None:
