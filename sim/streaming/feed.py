@@ -1,8 +1,8 @@
 """The rows of a stream as they are due: read one chunk ahead of the arrivals.
 
 A later turn of a session waits for its parent. As a chunk is read before the arrivals of the chunk
-before it begin, a turn is known before its parent can end, as long as it stands no more than a
-chunk's rows behind it.
+before it begin, a turn is known before its parent can end, as long as that one stands in the same
+chunk or in the one before.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Feed:
         self.hash_block_size: int | None = None
         self.followers: dict[int, int] = {}
         """How many rows read so far name a row as their parent; used up by who looks at it."""
-        self._horizon = 0
+        self._first_rows = (0, 0)
+        """Of the chunk before the one read last, and of that one."""
 
     def due(self) -> Iterator[tuple[float, Row]]:
         """Time (ns) and row of all that do not follow another; the next chunk is always read."""
@@ -63,7 +64,9 @@ class Feed:
             return None
         assert chunk.first_row == self._num_read, "chunks follow one another"
         self._num_read += len(chunk)
-        self.hash_block_size = chunk.hash_block_size
+        self._first_rows = (self._first_rows[1], chunk.first_row)
+        if chunk.hash_block_size is not None:  # the same in all that have ids
+            self.hash_block_size = chunk.hash_block_size
         rows = self._rows(chunk)
         times_ns = self._times_ns(chunk)
         if chunk.parent is not None:
@@ -110,24 +113,24 @@ class Feed:
         times_ns = np.round(chunk.arrival_s * NS_PER_S)
         given = times_ns[~np.isnan(times_ns)]
         if len(given):
-            if given[0] < self._last_ns:
+            falls = np.diff(given, prepend=self._last_ns) < 0
+            if falls.any():
                 raise ValueError(
-                    f"arrival_s(={given[0] / NS_PER_S:g}) of row {chunk.first_row} must not be "
-                    "before the rows above it: a stream is read in order."
+                    f"arrival_s(={given[falls][0] / NS_PER_S:g}) must not be before that of the "
+                    "rows above it: a stream is read in order."
                 )
             self._last_ns = float(given[-1])
         return times_ns.tolist()  # type: ignore[no-any-return]
 
     def _check_parents(self, chunk: Chunk) -> None:
         assert chunk.parent is not None, "the caller has looked"
-        rows = np.arange(chunk.first_row, chunk.first_row + len(chunk))
-        self._horizon = max(self._horizon, len(chunk))  # of the last one fewer may be left
-        far = (chunk.parent >= 0) & (rows - chunk.parent > self._horizon)
+        first = self._first_rows[0]
+        far = (chunk.parent >= 0) & (chunk.parent < first)
         if far.any():
-            row = int(rows[far][0])
+            row = chunk.first_row + int(far.argmax())
             raise ValueError(
-                f"parent(={int(chunk.parent[far][0])}) of row {row} must be among the "
-                f"{self._horizon} rows before it to be streamed."
+                f"parent(={int(chunk.parent[far][0])}) of row {row} must be >= {first} to be "
+                "streamed: in the same chunk, or in the one before."
             )
         if self._with_chains:
             for parent in chunk.parent[chunk.parent >= 0].tolist():
