@@ -71,9 +71,9 @@ class Contents:
                 self._forget_turn(row.parent)
             return (Segment(0, stop, shared=False, number=self._number - stop),) if stop else ()
         followed = row.number in self._feed.followers
-        before, num_known = self._shared(row)
-        at = before[-1].stop if before else 0
         ends = self._ends(row)
+        before, num_known = self._shared(row, ends)
+        at = before[-1].stop if before else 0
         bounds = {at, stop}
         bounds.update(end for end in ends if at < end < stop)
         if followed:
@@ -124,7 +124,7 @@ class Contents:
         prompt = row.prompt_tokens
         return [min(place * size, prompt) // block for place in range(1, len(row.chain) + 1)]
 
-    def _shared(self, row: Row) -> tuple[Path, int]:
+    def _shared(self, row: Row, ends: list[int]) -> tuple[Path, int]:
         """The path as far as it is known, and how many ids of the row are."""
         size, block, prompt = self._feed.hash_block_size or 1, self._block_size, row.prompt_tokens
         path: list[Segment] = []
@@ -132,6 +132,8 @@ class Contents:
         for place, name in enumerate(row.chain, 1):
             known = self._known.get(name)
             if known is None:
+                if ends[place - 1] == (ends[place - 2] if place > 1 else 0):
+                    continue  # it ends no block, and may have been forgotten
                 break
             num_known = place
             tokens = min(place * size, prompt, known.end_tokens)
@@ -150,9 +152,11 @@ class Contents:
     def _repeats(self, row: Row, turn: _Turn, num_known: int, tokens: int) -> bool:
         """Whether a prompt begins with a turn's prompt and is long enough to hold its answer."""
         num_full = turn.prompt_tokens // (self._feed.hash_block_size or 1)
-        if num_full > num_known or not tokens < turn.total_tokens <= row.prompt_tokens:
+        if not tokens < turn.total_tokens <= row.prompt_tokens:
             return False
         count = min(num_full, len(turn.chain))
+        if num_full > max(count, num_known):  # the turn's ids end before its prompt does
+            return False
         return row.chain[:count] == turn.chain[:count]
 
     def _learn(self, row: Row, path: Path, ends: list[int], num_known: int) -> None:
