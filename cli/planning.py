@@ -102,9 +102,34 @@ def simulate(
     metrics_start: Annotated[
         float, typer.Option(help="Of --metrics: Unix time of the trace's second 0.")
     ] = 0.0,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="For millions of requests: memory stays flat, percentiles to 0.1 %."
+        ),
+    ] = False,
+    repeat: Annotated[
+        int | None, typer.Option(help="Of --stream: play the trace so many times [default: 1].")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Replay a trace through one server: latencies, concurrency, where the bytes went."""
+    if stream or repeat is not None:
+        from .streaming import simulate_streamed
+
+        simulate_streamed(
+            hardware=hardware,
+            flags={**flags, **allocator},
+            work=work,
+            stream=stream,
+            repeat=repeat,
+            out=out,
+            force=force,
+            exact_steps=exact_steps,
+            whole={"timeline": timeline, "metrics": metrics, "metrics_interval": metrics_interval},
+            as_json=as_json,
+        )
+        return
     from ..reports import tables
     from ..reports.exports import write_exports
     from ..reports.openmetrics import Scraping

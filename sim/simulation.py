@@ -114,7 +114,7 @@ def simulate(
 
 
 @contextmanager
-def _rare_garbage_collection() -> Iterator[None]:
+def rare_garbage_collection() -> Iterator[None]:
     """A simulation makes many values that stay and little garbage: looking for it costs a tenth."""
     before = gc.get_threshold()
     gc.set_threshold(100_000, 20, 100)
@@ -280,7 +280,7 @@ class _Run:
         self._memory_map.look(since_ns, now_ns, self._num_done, tokens_of, blocked=blocked)
 
     def _finish(self) -> Result:
-        with _rare_garbage_collection():
+        with rare_garbage_collection():
             self.env.run()
         if self._memory_map is not None:
             self._memory_map.finish(self.env.now)
