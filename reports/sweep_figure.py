@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from ..sim.sweep.show import THROUGHPUT, Row
 from . import words
@@ -18,6 +18,8 @@ from .sweep_sheets import latency_words, sweep_sheet
 
 MOST_TRACES = 6
 """Panels; a table has the others."""
+WIDE = 20
+"""Times whose largest is this many times the smallest need a logarithmic axis."""
 COLOURS = colormaps["viridis_r"]
 
 
@@ -82,13 +84,24 @@ def _panel(axes: Axes, rows: Sequence[Row], latency: str, norm: LogNorm | None) 
             [y],
             s=62 if row.on_front else 34,
             color=[colour],
-            edgecolors=INK if row.on_front else "none",
-            linewidths=1.6 if row.on_front else 0,
+            edgecolors=INK if row.on_front else QUIET,
+            linewidths=1.6 if row.on_front else 0.6,
             zorder=3 if row.on_front else 2,
         )
     quiet(axes, grid="both")
     axes.set_ylabel("output tokens/s")
-    axes.set_xscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: words.count(y)))
+    axes.set_ylim(0, 1.1 * max(row.metrics.get(THROUGHPUT) or 0 for row in rows))
+    _times(axes, [at for row in rows if (at := row.metrics.get(latency)) is not None])
+
+
+def _times(axes: Axes, values: Sequence[float]) -> None:
+    """From 0, or logarithmic where they are spread wide."""
+    if min(values) > 0 and max(values) > WIDE * min(values):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: ""))
+    else:
+        axes.set_xlim(0, 1.1 * max(values) or 1)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: words.tick_s(x)))
-    axes.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: ""))
-    axes.set_ylim(bottom=0)

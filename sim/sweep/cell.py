@@ -173,16 +173,12 @@ def _key(cell: Cell, server: Server, trace: Trace) -> str:
 
 
 def _arriving(cell: Cell) -> Trace:
-    """The trace at the cell's rate: its own pattern, or Poisson where it has no times."""
+    """The trace at the cell's rate: its pattern, or Poisson's where it has no times."""
     taken = _taken(cell)
     if not taken.arrivals:
-        if cell.rate_per_s is None and not cell.search:
-            raise ValueError(
-                f"trace {cell.trace!r} has no times: set rates, rate, arrival_process or "
-                "concurrency."
-            )
-        rate = 1.0 if cell.rate_per_s is None else cell.rate_per_s
-        return take_in(replace(cell.intake, rate_per_s=rate)).trace
+        raise ValueError(
+            f"trace {cell.trace!r} has no times: set rates, rate, arrival_process or concurrency."
+        )
     return taken.trace if cell.rate_per_s is None else at_rate(taken.trace, cell.rate_per_s)
 
 
@@ -195,10 +191,13 @@ def _own_rate(trace: Trace) -> float:
 
 
 def _taken(cell: Cell) -> Taken:
-    return _read(cell.intake, cell.sweep)
+    return _read(cell.intake, cell.rate_per_s is not None or cell.search, cell.sweep)
 
 
 @lru_cache(maxsize=MOST_TRACES)
-def _read(intake: Intake, sweep: str) -> Taken:
-    """Cells of one sweep share their traces."""
-    return take_in(intake)
+def _read(intake: Intake, rated: bool, sweep: str) -> Taken:
+    """Cells of one sweep share their traces; ``rated`` ones arrive at some rate, one pattern."""
+    if rated and intake.arrival_process is not None:
+        return take_in(replace(intake, rate_per_s=1.0))
+    taken = take_in(intake)
+    return take_in(replace(intake, rate_per_s=1.0)) if rated and not taken.arrivals else taken

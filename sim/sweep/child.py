@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from importlib import import_module
 from multiprocessing.connection import Connection
 
 from .supervise import DONE, FAILED, NO_MEMORY, REFUSED
@@ -24,6 +25,7 @@ def serve(descriptor: int) -> None:
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")  # where memory runs out, the kernel takes the cell and not its parent
     with suppress(EOFError, OSError), Connection(descriptor) as asking:
+        import_module(f"{__name__.rpartition('.')[0]}.cell")  # not on the first call's time
         asking.send("ready")
         while True:
             asking.send(answer(asking.recv_bytes()))

@@ -159,10 +159,15 @@ class _Reader:
         for key in ("concurrency", "rate_per_s"):
             value = getattr(intake, key)
             if value is not None:
-                raise ValueError(
-                    f"{self._path}, trace {name!r}: {key.removesuffix('_per_s')}(={value:g}) has "
-                    "no place beside rates: leave one out."
-                )
+                given = f"{key.removesuffix('_per_s')}(={value:g})"
+                raise self._beside_rates(given, name)
+        if intake.arrival_process == "backlog":
+            raise self._beside_rates("arrival_process(='backlog')", name)
+
+    def _beside_rates(self, given: str, name: str) -> ValueError:
+        return ValueError(
+            f"{self._path}, trace {name!r}: {given} has no place beside rates: leave one out."
+        )
 
     def _entries(
         self, kind: str, defaults: Mapping[str, Any]

@@ -144,19 +144,22 @@ def _run_parallel(
     left, lives = dict(calls), LIVES
     while left:
         tasks = [partial(_named, key, call, timeout_s) for key, call in left.items()]
+        before = len(left)
         try:
             for key, outcome in run_all([*tasks]):
                 runs.take(key, outcome)
                 del left[key]
         except ValueError:
             raise
-        except Exception as error:
-            lives -= 1
+        except Exception as error:  # each backend has its own names for it
+            lives = LIVES if len(left) < before else lives - 1
+            why = f"{backend} lost its workers ({type(error).__name__})."
             if not lives:
-                why = f"{backend} lost its workers ({type(error).__name__})."
                 for key in left:
                     runs.take(key, Outcome(kind=LOST, reason=why))
                 return
+            first, *rest = left.items()  # which may have been it: the others are not to wait for it
+            left = dict([*rest, first])
 
 
 def _named(key: str, call: bytes, timeout_s: float | None) -> tuple[str, Outcome]:
