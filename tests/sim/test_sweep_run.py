@@ -62,12 +62,6 @@ def test_a_run_is_what_simulate_gives(swept: Path) -> None:
         assert (stored["schema"], stored["key"]) == ("kvsim-run/1", cell["key"])
 
 
-def test_the_same_bytes_from_two_processes(swept: Path, tmp_path: Path) -> None:
-    done = run_sweep(grid_of(tmp_path), str(tmp_path / "two"), jobs=2)
-    assert done.num_new == 4
-    assert tree(tmp_path / "two") == tree(swept / PLAIN)
-
-
 def test_what_is_stored_is_not_run_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = tree(place / PLAIN)
     with monkeypatch.context() as patch:
@@ -132,29 +126,35 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("jobs", "names"), [(1, tuple(BAD)), (2, ("exits", "hangs"))])
-def test_bad_cells_leave_the_others(tmp_path: Path, jobs: int, names: tuple[str, ...]) -> None:
-    grid = grid_of(tmp_path, bad_grid(*names))
-    out = tmp_path / "out"
-    done = run_sweep(grid, str(out), jobs=jobs, timeout_s=2.0, run=ends_badly)
+def test_bad_cells_leave_the_others(tmp_path: Path) -> None:
+    grid, out = grid_of(tmp_path, bad_grid(*BAD)), tmp_path / "out"
+    done = run_sweep(grid, str(out), jobs=1, timeout_s=2.0, run=ends_badly)
     assert done.failures == tuple(
-        Failure(name=f"{name}, chat, 4/s", kind=BAD[name][0], reason=BAD[name][1]) for name in names
+        Failure(name=f"{name}, chat, 4/s", kind=kind, reason=reason)
+        for name, (kind, reason) in BAD.items()
     )
     assert done.num_new == 1
     assert len(list((out / "runs").iterdir())) == 1
-    assert len(list((out / "failures").iterdir())) == len(names)
+    assert len(list((out / "failures").iterdir())) == len(BAD)
     again = run_sweep(grid, str(out), jobs=1)  # mended: tried again, and no failure is left
-    assert (again.num_stored, again.num_new, again.failures) == (1, len(names), ())
+    assert (again.num_stored, again.num_new, again.failures) == (1, len(BAD), ())
     assert list((out / "failures").iterdir()) == []
 
 
-def test_a_worker_that_dies_takes_nothing_with_it(tmp_path: Path) -> None:
-    text = bad_grid("orphans", "a", "b", "c", "d")
-    done = run_sweep(grid_of(tmp_path, text), str(tmp_path / "out"), jobs=2, run=ends_badly)
-    (failure,) = done.failures
-    assert (failure.name, failure.kind) == ("orphans, chat, 4/s", "lost")
-    assert re.fullmatch(r"loky lost its workers \(\w+\)\.", failure.reason)
-    assert done.num_new == 5
+def test_two_processes_and_a_worker_that_dies(tmp_path: Path) -> None:
+    grid = grid_of(tmp_path, bad_grid("orphans", "exits", "a", "b", "c"))
+    done = run_sweep(grid, str(tmp_path / "two"), jobs=2, run=ends_badly)
+    lost, crashed = done.failures
+    assert (lost.name, lost.kind) == ("orphans, chat, 4/s", "lost")
+    assert re.fullmatch(r"loky lost its workers \(\w+\)\.", lost.reason)
+    assert (crashed.name, crashed.reason) == ("exits, chat, 4/s", BAD["exits"][1])
+    assert done.num_new == 4
+    run_sweep(grid, str(tmp_path / "one"), jobs=1)
+    runs = {name: tree(tmp_path / name / "runs") for name in ("one", "two")}
+    assert len(runs["two"]) == 4
+    assert runs["two"].items() <= runs["one"].items(), "the same bytes from any process"
+    assert run_sweep(grid, str(tmp_path / "two"), jobs=2).num_new == 2
+    assert tree(tmp_path / "two") == tree(tmp_path / "one")
 
 
 def test_a_server_that_cannot_be_is_a_cell_without_a_result(tmp_path: Path) -> None:
