@@ -57,12 +57,12 @@ WRONG = {
     "an unknown flag": (
         "block_size",
         "block_sise",
-        "line 10, deployment 'paged': key(='block_sise') is unknown; near: block_size, ",
+        "line 10, deployment 'paged': key(='block_sise') is unknown; near: block_size.",
     ),
     "an unknown option of a trace": (
         "num_requests",
         "num_request",
-        "line 15, trace 'chat': key(='num_request') is unknown; near: num_requests.",
+        "line 15, trace 'chat': key(='num_request') is unknown; near: num_requests, max_requests.",
     ),
     "an unknown default": (
         "step_cost",
