@@ -181,8 +181,7 @@ class _Runs:
 
     def __post_init__(self) -> None:
         possible = {one.key for one in self.prepared if not one.refused}
-        there = possible & set(self.store.names(RUNS))
-        self.stored = {key for key in there if _is_whole(self.store.read(RUNS, key), key)}
+        self.stored = self.store.whole(RUNS, possible)
         self.total, self.done = len(possible), set(self.stored)
         self._tell()
 
@@ -222,10 +221,6 @@ class _Runs:
     def _tell(self) -> None:
         if self.report is not None:
             self.report("sweep", len(self.done), self.total)
-
-
-def _is_whole(record: Mapping[str, object] | None, key: str) -> bool:
-    return record is not None and record.get("key") == key
 
 
 def _index(cells: Sequence[Cell], prepared: Sequence[Prepared]) -> dict[str, object]:

@@ -89,7 +89,10 @@ def read_rows(out: str, *, grid: str | None = None, latency: str = LATENCY) -> t
         if grid not in names:
             raise unknown_name(grid, names, field="grid")
         names = [grid]
-    rows = [row for name in names for row in _rows(store, name)]
+    runs, failures = store.read_all(RUNS), store.read_all(FAILURES)
+    rows = [
+        row for name in names for row in _rows(name, store.read(GRIDS, name) or {}, runs, failures)
+    ]
     front = {id(row) for row in pareto(rows, latency=latency)}
     return tuple(replace(row, on_front=id(row) in front) for row in rows)
 
@@ -99,17 +102,16 @@ def pareto(rows: Sequence[Row], *, latency: str = LATENCY) -> list[Row]:
 
     Those without a price are compared among each other only where no row of the trace has one.
     """
-    found = []
+    found: list[Row] = []
     for trace in dict.fromkeys(row.trace for row in rows):
         own = [row for row in rows if row.trace == trace and row.status == DONE]
         priced = any(row.usd_per_hour is not None for row in own)
         points = [(row, at) for row in own if (at := _point(row, latency, priced)) is not None]
-        front = [
-            row
-            for row, at in points
-            if not any(other != at and _no_worse(other, at) for _, other in points)
-        ]
-        found += front
+        front: list[tuple[float, float, float]] = []
+        for row, at in sorted(points, key=lambda point: point[1]):  # what beats it comes before it
+            if not any(_no_worse(other, at) and other != at for other in front):
+                front.append(at)
+                found.append(row)
     chosen = {id(row) for row in found}
     return [row for row in rows if id(row) in chosen]
 
@@ -127,12 +129,16 @@ def _no_worse(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return all(a <= b for a, b in zip(one, other, strict=True))
 
 
-def _rows(store: Store, grid: str) -> Iterator[Row]:
-    index = store.read(GRIDS, grid) or {}
+def _rows(
+    grid: str,
+    index: Mapping[str, Any],
+    runs: Mapping[str, Mapping[str, Any]],
+    failures: Mapping[str, Mapping[str, Any]],
+) -> Iterator[Row]:
     for cell in index.get("cells", []):
         key = cell["key"]
-        run = store.read(RUNS, key) or {}
-        failure = {} if run else store.read(FAILURES, key) or cell
+        run = runs.get(key, {})
+        failure = {} if run else failures.get(key, cell)
         slo = run.get("slo", {})
         summary = run.get("summary")
         found = run.get("rate_per_s") if run else cell["rate_per_s"]

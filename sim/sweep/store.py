@@ -97,12 +97,26 @@ class Store:
 
     def names(self, kind: str) -> list[str]:
         """Of all objects of a kind, sorted."""
-        found = self._names(kind)
-        return sorted(name.removesuffix(".json") for name in found if name.endswith(".json"))
+        return sorted(_stem(name) for name in self._names(kind) if name.endswith(".json"))
 
     def read(self, kind: str, name: str) -> dict[str, Any] | None:
         """An object; None where it is absent or no JSON."""
         return self._read(f"{kind}/{name}.json")
+
+    def read_all(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Every object of a kind by name, but those that are no JSON; many at a time."""
+        paths = [self._path(f"{kind}/{name}.json") for name in self.names(kind)]
+        with self._said():
+            found = self._files.cat(paths, on_error="omit") if paths else {}
+        values = {_stem(path): _parsed(data) for path, data in found.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def whole(self, kind: str, names: set[str]) -> set[str]:
+        """Those that are there, and whole: a machine that stopped may have cut them short."""
+        if not self._moves:
+            return names & set(self.names(kind))
+        found = self.read_all(kind)
+        return {name for name in names if found.get(name, {}).get("key") == name}
 
     def write(self, kind: str, name: str, data: bytes) -> None:
         """Write an object, whole or not at all.
@@ -135,12 +149,10 @@ class Store:
     def _read(self, name: str) -> dict[str, Any] | None:
         with self._said():
             try:
-                found = json.loads(self._files.cat_file(self._path(name)))
+                data = self._files.cat_file(self._path(name))
             except (FileNotFoundError, IsADirectoryError):
                 return None
-            except ValueError:  # cut short by a machine that stopped
-                return None
-        return found if isinstance(found, dict) else None
+        return _parsed(data)
 
     def _names(self, kind: str) -> list[str]:
         with self._said():
@@ -188,6 +200,18 @@ class Store:
         except (OSError, ImportError, ValueError) as error:
             why = getattr(error, "strerror", None) or " ".join(str(error).split()).rstrip(".")
             raise ValueError(f"{self._named} cannot be used: {why}.") from None
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].removesuffix(".json")
+
+
+def _parsed(data: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(data)
+    except ValueError:  # cut short
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _runs(pid: int) -> bool:
