@@ -26,7 +26,7 @@ def sweep_sheet(rows: Sequence[Row], *, latency: str, front: bool = False) -> Sh
     others = [name for name in ("tpot_s.p95", "ttft_s.p95") if name != latency][:1]
     times = map(latency_words, (latency, *others))
     slo = ("SLO kept",) if judged else ()
-    columns = ("cell", "front", "requests/s", "output tok/s", *times, "KV used", *slo)
+    columns = ("cell", "front", "requests/s", "output tok/s", *times, *slo)
     return Sheet(
         title="Pareto front" if front else "Cells",
         columns=(*columns, "$/h", "$/M output"),
@@ -57,7 +57,6 @@ def _cells(row: Row, latency: str, others: Sequence[str], judged: bool) -> tuple
         _or_none(rate, words.number),
         _or_none(found.get(THROUGHPUT), words.count),
         *(_or_none(found.get(name), words.seconds) for name in (latency, *others)),
-        _or_none(found.get("effective_kv_utilisation"), words.share),
         *attained,
         _or_none(row.usd_per_hour, _dollars),
         _or_none(row.usd_per_million_output_tokens, _dollars),

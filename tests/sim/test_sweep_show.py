@@ -20,30 +20,7 @@ from kvsim.sim.sweep.run import run_sweep
 from kvsim.sim.sweep.show import Row, pareto, read_rows
 from kvsim.traces.intake import Intake, take_in
 from support.suites import CLOCK
-from support.sweeps import GRID, grid_of
-
-
-def row(
-    name: str, cost: float | None, tokens: float | None, ttft: float | None, **more: Any
-) -> Row:
-    """Invented figures."""
-    values: dict[str, Any] = {
-        "grid": "g",
-        "name": name,
-        "deployment": name,
-        "trace": "chat",
-        "rate_per_s": 1.0,
-        "status": "done",
-        "reason": "",
-        "gpu": "a100",
-        "num_gpus": 1,
-        "usd_per_hour": cost,
-        "attainment": None,
-        "goodput_per_s": None,
-        "metrics": {"output_tokens_per_s": tokens, "ttft_s.p95": ttft, "e2e_s.p50": 9.0},
-        "key": name,
-    }
-    return Row(**(values | more))
+from support.sweeps import GRID, grid_of, row
 
 
 def names(rows: list[Row]) -> list[str]:

@@ -6,9 +6,11 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from kvsim.sim.sweep.cell import Cell, run_cell
 from kvsim.sim.sweep.grid import Grid, read_grid
+from kvsim.sim.sweep.show import Row
 from support.suites import CLOCK
 
 GRID = f"""\
@@ -84,3 +86,27 @@ def bad_grid(*names: str) -> str:
     ]
     head, _, rest = GRID.replace("rates = [4, 8]", "rates = 4").partition("[[deployment]]")
     return head + "\n".join(tables) + rest[rest.index("\n[[trace]]") :]
+
+
+def row(
+    name: str, cost: float | None, tokens: float | None, ttft: float | None, **more: Any
+) -> Row:
+    """Invented figures."""
+    found = {"output_tokens_per_s": tokens, "ttft_s.p95": ttft}
+    values: dict[str, Any] = {
+        "grid": "g",
+        "name": name,
+        "deployment": name,
+        "trace": "chat",
+        "rate_per_s": 4.0,
+        "status": "done",
+        "reason": "",
+        "gpu": "a100",
+        "num_gpus": 1,
+        "usd_per_hour": cost,
+        "attainment": None,
+        "goodput_per_s": None,
+        "metrics": {**found, "tpot_s.p95": 0.02, "e2e_s.p50": 9.0},
+        "key": name,
+    }
+    return Row(**(values | more))
