@@ -90,9 +90,12 @@ def show(
 ) -> None:
     """Table and Pareto front (cost, throughput, latency) of a sweep."""
     from ..reports.sweep_report import rows_json, sweep_lines, sweep_tables, write_sweep
+    from ..sim.stored import check_no_input
     from ..sim.sweep.export import write_rows
     from ..sim.sweep.show import read_rows
 
+    if out is not None:
+        check_no_input(out, [sweep])
     rows = read_rows(sweep, grid=grid, latency=latency)
     written = write_rows(rows, csv=csv, parquet=parquet)
     if out is not None:

@@ -143,6 +143,10 @@ WRONG = {
         "latency(='ttft_s.p96') is unknown; near: ttft_s.p99, ttft_s.p95",
     ),
     "no such grid": (["show", "out", "--grid", "grids"], "grid(='grids') is unknown; near: grid"),
+    "a page over the sweep": (
+        ["show", "out", "--out", "out", "--force"],
+        "out(='out') holds 'out': name another folder.",
+    ),
     "a folder for a file": (["show", "out", "--csv", "out"], "csv(='out') must name a file."),
 }
 

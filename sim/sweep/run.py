@@ -96,12 +96,14 @@ def run_sweep(
         store.write(GRIDS, grid.name, json_bytes(_index(cells, prepared)))
         runs = _Runs(store, cells, prepared, report)
         calls = {cell.key: pickle.dumps((run, cell)) for cell in runs.missing()}
-        if backend == "loky" and min(jobs or num_cores(), len(calls)) <= 1:
+        here = min(jobs or num_cores(), len(calls))
+        if not calls or (backend == "loky" and here == 1):
             for key, call in calls.items():
                 runs.take(key, supervised(call, timeout_s))
         else:
             release()
-            with workers(backend, jobs=jobs, address=address) as run_all:
+            wanted = here if backend == "loky" else jobs
+            with workers(backend, jobs=wanted, address=address) as run_all:
                 _run_parallel(calls, runs, run_all, timeout_s, backend)
     finally:
         release()

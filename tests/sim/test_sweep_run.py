@@ -7,6 +7,9 @@ import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,7 +144,10 @@ def test_bad_cells_leave_the_others(tmp_path: Path) -> None:
     assert list((out / "failures").iterdir()) == []
 
 
-def test_two_processes_and_a_worker_that_dies(tmp_path: Path) -> None:
+def test_two_processes_and_a_worker_that_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "LIVES", 2)  # each costs two new processes
     grid = grid_of(tmp_path, bad_grid("orphans", "exits", "a", "b", "c"))
     done = run_sweep(grid, str(tmp_path / "two"), jobs=2, run=ends_badly)
     lost, crashed = done.failures
@@ -199,6 +205,31 @@ def test_a_child_serves_many_calls_and_ends_with_its_parent() -> None:
     release()
     with pytest.raises(ProcessLookupError):
         os.kill(int(str(first.value)), 0)
+
+
+def test_a_child_that_ran_out_of_memory_is_replaced() -> None:
+    first = supervised(pickle.dumps((own_pid, None)))
+    assert supervised(pickle.dumps((bytes, 1 << 60))).kind == "out of memory"
+    second = supervised(pickle.dumps((own_pid, None)))
+    release()
+    assert first.value != second.value
+
+
+def test_a_child_ends_with_a_parent_that_is_killed() -> None:
+    """Which then has no time to say so."""
+    code = (
+        f"import os, pickle, signal, sys; sys.path[:] = {sys.path!r}\n"
+        "from kvsim.sim.sweep.supervise import supervised\n"
+        "print(supervised(pickle.dumps((eval, '__import__(\"os\").getpid()'))).value, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    child = Path("/proc") / done.stdout.strip()
+    assert child.name.isdigit()
+    end_s = time.monotonic() + 60
+    while child.exists() and time.monotonic() < end_s:
+        time.sleep(0.01)
+    assert not child.exists()
 
 
 def test_progress_counts_runs(place: Path) -> None:
