@@ -146,5 +146,6 @@ def _check_there(address: str, backend: str) -> None:
 
 
 def _not_there(address: str, backend: str, error: Exception) -> ValueError:
-    why = getattr(error, "strerror", None) or " ".join(str(error).split()).rstrip(".")
+    said = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+    why = getattr(error, "strerror", None) or said or type(error).__name__
     return ValueError(f"address(={address!r}) has no {backend} cluster: {why}.")
