@@ -21,6 +21,8 @@ from joblib.parallel import register_parallel_backend
 from ..parallel import num_cores
 
 CONNECT_LIMIT_S = 5.0
+WORKERS_LIMIT_S = 60.0
+"""For the first worker of a cluster that has just been started."""
 BACKENDS = ("loky", "ray", "dask")
 _PACKAGES = {"ray": ("ray",), "dask": ("dask", "distributed")}
 
@@ -107,6 +109,13 @@ def _dask(jobs: int | None, address: str | None) -> Iterator[dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise _not_there(address, "dask", error) from None
     with client:
+        try:
+            client.wait_for_workers(1, timeout=WORKERS_LIMIT_S)
+        except TimeoutError:
+            raise ValueError(
+                f"address(={address!r}) has a dask scheduler, but no worker came in "
+                f"{WORKERS_LIMIT_S:g} s."
+            ) from None
         yield {"backend": "dask", "n_jobs": jobs or -1, "client": client}
 
 
