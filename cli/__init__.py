@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import calibrate, regress, traces
+from . import calibrate, regress, sweep, traces
 from .conform import conform
 from .planning import plan, simulate
 from .reproduce import reproduce
@@ -41,6 +41,7 @@ for command in (
     app.command()(command)
 app.add_typer(traces.app, name="trace")
 app.add_typer(regress.app, name="regress")
+app.add_typer(sweep.app, name="sweep")
 app.add_typer(calibrate.app, name="calibrate")
 
 

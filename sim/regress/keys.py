@@ -50,9 +50,10 @@ def _kinds(values: type, *, without: tuple[str, ...] = ()) -> dict[str, type]:
     return found
 
 
-_WORK = {UNITS.get(name, name): kind for name, kind in _kinds(Intake).items()}
+WORK = {UNITS.get(name, name): kind for name, kind in _kinds(Intake).items()}
+"""Options of what arrives."""
 KEYS: dict[str, type] = {
-    **_WORK,
+    **WORK,
     **_HARDWARE,
     **_SERVER,
     **_kinds(Deployment, without=("kv_groups", "kv_row_bytes", "max_model_len", "tiers")),
@@ -92,7 +93,7 @@ def asked(options: Mapping[str, Any], folder: Path) -> Asked:
     """
     given = {key: _placed(key, value, folder) for key, value in options.items()}
     units = {short: long for long, short in UNITS.items()}
-    work = {units.get(key, key): given.pop(key) for key in list(given) if key in _WORK}
+    work = {units.get(key, key): given.pop(key) for key in list(given) if key in WORK}
     hardware = {key: given.pop(key) for key in list(given) if key in _HARDWARE}
     gib = given.pop("non_kv_memory", None)
     if gib is not None:
