@@ -85,19 +85,26 @@ def most_running(backlog: Backlog, trace: Trace, slo: SLO) -> int:
     return max(1, min([backlog.peak_running, *allowed]))
 
 
-def whole(trace: Trace, *, running: int = 0, warm_up: int | None = None) -> Extent:
+def whole(
+    trace: Trace,
+    *,
+    running: int = 0,
+    warm_up: int | None = None,
+    base_per_s: float | None = None,
+) -> Extent:
     """All of a trace, in one piece.
 
     Args:
-        trace: with arrival times.
+        trace: with arrival times, unless ``base_per_s`` is given.
         running: requests that run at once, at most.
         warm_up: first requests that do not count, where it is known; all after them then do.
+        base_per_s: what the trace calls its rate; by default that of its arrivals.
     """
     index, total = np.arange(len(trace)), len(trace)
     begin, end = _counting(total, running) if warm_up is None else (warm_up, total)
     return Extent(
         trace=trace,
-        base_per_s=rate_of(trace),
+        base_per_s=rate_of(trace) if base_per_s is None else base_per_s,
         piece=np.zeros(total, dtype=np.int64),
         counted=(index >= begin) & (index < end),
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from math import ceil
 from typing import Any
 
 from ...traces.intake import Intake, Taken, take_in
@@ -18,7 +19,8 @@ from ...traces.trace import Trace
 from ..files import json_bytes
 from ..job import simulate_server
 from ..load import load_server
-from ..planner.probe import at_rate, judge, rate_of
+from ..planner.extent import rate_of, whole
+from ..planner.probe import WARM_UP, at_rate, judge
 from ..planner.search import search_rate
 from ..provenance import digest, digests, settings, sources
 from ..server import Server
@@ -126,9 +128,9 @@ def run_cell(cell: Cell) -> bytes:
     concurrency = cell.intake.concurrency
     result, summary = simulate_server(server, trace=trace, concurrency=concurrency)
     if cell.slo is not None:
-        seats = server.deployment.limits.seats
         offered = rate if rate is not None else _own_rate(trace)
-        judged = judge(result, offered, cell.slo, seats=seats).to_json()
+        every = whole(trace, warm_up=ceil(WARM_UP * len(trace)), base_per_s=offered)
+        judged = judge(result, offered, cell.slo, server=server, extent=every).to_json()
         kept = {name: judged[name] for name in ("attainment", "holds")}
         goodput = {} if offered == 0.0 else {"goodput_per_s": judged["goodput_per_s"]}
         record["slo"] = {"limits": asdict(cell.slo), **kept, **goodput}
