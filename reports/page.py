@@ -37,16 +37,32 @@ KEY_SETTINGS = (
 LAST_SECTIONS = ("Candidates", "Assumptions", "Sources and digests")
 
 
-def plan_page(plan: Plan, pictures: list[Picture], interval: Sequence[str] = ()) -> str:
-    """The HTML of a plan; ``interval`` says in sentences how sure the answer is."""
-    return rendered("report.html.j2", plan_values(plan, pictures, interval))
+def plan_page(
+    plan: Plan,
+    pictures: list[Picture],
+    interval: Sequence[str] = (),
+    elements: Mapping[str, str] | None = None,
+) -> str:
+    """The HTML of a plan.
+
+    Args:
+        plan: what to show.
+        pictures: its figures.
+        interval: says in sentences how sure the answer is.
+        elements: drawings of the figures by name, where they are there.
+    """
+    return rendered("report.html.j2", plan_values(plan, pictures, interval, elements))
 
 
 def plan_values(
-    plan: Plan, pictures: list[Picture], interval: Sequence[str] = ()
+    plan: Plan,
+    pictures: list[Picture],
+    interval: Sequence[str] = (),
+    elements: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
     """What the template shows, by name."""
-    figures = {picture.name: figure_values(picture) for picture in pictures}
+    known = elements or {}
+    figures = {one.name: figure_values(one, known.get(one.name)) for one in pictures}
     parts = sections(figures)
     configuration = _configuration(plan)
     return {
