@@ -43,25 +43,34 @@ def plan_page(
     plan: Plan,
     pictures: list[Picture],
     interval: Sequence[str] = (),
+    elements: Mapping[str, str] | None = None,
     *,
     directory: str | Path = ".",
 ) -> str:
-    """The HTML of a plan; ``interval`` says in sentences how sure the answer is.
+    """The HTML of a plan.
 
-    Paths in the recommendation's file are seen from ``directory``, where the page will stand.
+    Args:
+        plan: what to show.
+        pictures: its figures.
+        interval: says in sentences how sure the answer is.
+        elements: drawings of the figures by name, where they are there.
+        directory: where the page will stand: paths in the recommendation are seen from there.
     """
-    return rendered("report.html.j2", plan_values(plan, pictures, interval, directory=directory))
+    values = plan_values(plan, pictures, interval, elements, directory=directory)
+    return rendered("report.html.j2", values)
 
 
 def plan_values(
     plan: Plan,
     pictures: list[Picture],
     interval: Sequence[str] = (),
+    elements: Mapping[str, str] | None = None,
     *,
     directory: str | Path = ".",
 ) -> dict[str, object]:
     """What the template shows, by name."""
-    figures = {picture.name: figure_values(picture) for picture in pictures}
+    known = elements or {}
+    figures = {one.name: figure_values(one, known.get(one.name)) for one in pictures}
     parts = [part for part in sections(figures) if part.title != DECISION]
     decision = decision_values(plan, figures, directory)
     configuration = _configuration(plan)

@@ -11,14 +11,16 @@ import base64
 import html
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 
 from ..sim.files import write_files
+from ..sim.parallel import run_each
 from .dark import darkened
 from .picture import Picture
 from .style import FONT_PT, FREE, GRID, INK, QUIET, fresh
@@ -38,6 +40,27 @@ _DECIMALS = re.compile(r"-?\d+(\.\d+)?")
 _IMAGE = re.compile(r'(?<=href=")data:[^"]*')
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _FONT = re.compile(r"font-family: [^;\"]+;? ?|(font: [\d.]+px)[^;\"]*|(font: \w+ [\d.]+px)[^;\"]*")
+
+
+class Drawn(NamedTuple):
+    """One picture in each of its forms."""
+
+    element: str
+    """For the page."""
+    png: bytes
+    svg: bytes
+
+
+def drawn(pictures: Sequence[Picture], *, jobs: int | None = 1) -> dict[str, Drawn]:
+    """By name, in every form; ``jobs`` processes, by default this one."""
+    tasks = [(picture.name, partial(_forms, picture)) for picture in pictures]
+    found = run_each(tasks, title="figures", jobs=jobs)
+    return {picture.name: forms for picture, forms in zip(pictures, found, strict=True)}
+
+
+def _forms(picture: Picture) -> Drawn:
+    with fresh():
+        return Drawn(inline(picture), png(picture), svg_file(picture))
 
 
 def png(picture: Picture) -> bytes:

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from ..sim.files import json_bytes
 from ..sim.folder import write_folder
+from ..sim.parallel import jobs_for
 from ..sim.plan import Plan
 from ..sim.planner.toml import recommendation
 from .figures import plan_pictures
 from .interval import interval_lines
 from .page import plan_page
-from .render import png, svg_file
+from .render import drawn
 from .style import fresh
 
 KIND = "plan"
@@ -45,14 +46,16 @@ def plan_files(plan: Plan, directory: str | Path = ".") -> dict[str, bytes]:
     """
     with fresh():
         pictures = plan_pictures(plan)
+        forms = drawn(pictures, jobs=jobs_for(len(plan.trace)))
+        elements = {name: form.element for name, form in forms.items()}
         return {
             "report.html": plan_page(
-                plan, pictures, interval_lines(plan), directory=directory
+                plan, pictures, interval_lines(plan), elements, directory=directory
             ).encode(),
             "plan.json": json_bytes(finite(plan.to_json())),
             **_recommended(plan, directory),
-            **{f"{picture.name}.png": png(picture) for picture in pictures},
-            **{f"{picture.name}.svg": svg_file(picture) for picture in pictures},
+            **{f"{name}.png": form.png for name, form in forms.items()},
+            **{f"{name}.svg": form.svg for name, form in forms.items()},
         }
 
 

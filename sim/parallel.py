@@ -33,7 +33,8 @@ def run_each(
     if workers <= 1:
         found = map(_call, (task for _, task in tasks))
     else:
-        found = Parallel(n_jobs=workers, return_as="generator")(
+        # max_nbytes: sent whole, as masked arrays of figures warn where they are mapped from a file
+        found = Parallel(n_jobs=workers, return_as="generator", max_nbytes=None)(
             delayed(task)() for _, task in tasks
         )
     results: list[T] = []

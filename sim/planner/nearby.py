@@ -27,7 +27,7 @@ LEAST_SHARE = 0.01
 """Of the known rate, below which nothing is held."""
 CERTAIN_SHARE = 0.8
 """Of the backlogged rate as it was known, below which it is not asked for again."""
-TURNOVERS, LEAST_BACKLOG = 3, 500
+TURNOVERS, LEAST_BACKLOG = 4, 500
 """Requests of a backlog: in requests that can run at once, and alone; at least the trace once."""
 
 
@@ -134,11 +134,11 @@ def _saturated_per_s(server: Server, trace: Trace) -> float:
         return _saturated_per_s(replace(server, cost=cost.cost), trace) / cost.factor
     at_once = min(server.deployment.limits.seats, most_at_once(server, trace))
     wanted = max(TURNOVERS * at_once, len(trace), LEAST_BACKLOG)
-    wanted = min(wanted, queue_length(server, trace))
-    found = saturate(server, trace, num_requests=wanted)[1]
-    if found.saturated and found.num_finished >= at_once // 2:
-        return found.requests_per_s
-    return saturate(server, trace)[1].requests_per_s  # too few finished beside a full batch
+    longest = queue_length(server, trace)
+    _, backlog = saturate(server, trace, num_requests=min(wanted, longest))
+    if not backlog.saturated or backlog.num_finished < wanted // TURNOVERS:  # the window is short
+        _, backlog = saturate(server, trace, num_requests=longest)
+    return backlog.requests_per_s
 
 
 def _held(low: Probe, rate_per_s: float) -> Held:

@@ -120,6 +120,7 @@ def test_a_gpu_without_a_price_loses_only_beside_priced_ones(
     assert decision.chosen is not None
     assert decision.chosen.title == "a100"
     assert reason(decision, "l40s") == "no price is known: give --price l40s=..."
+    assert decision.runner_up is None
     alone = decided({"gpu": ("l40s", "rtx-4090")}, target_rate_per_s=20.0)
     assert alone.chosen is not None
     assert alone.chosen.num_gpus == 2

@@ -17,6 +17,7 @@ from kvsim.sim.planner.judged import Judged, needed
 from kvsim.sim.planner.nearby import Held, rate_near
 from kvsim.sim.planner.reached import beyond_profile, shapes_of
 from kvsim.sim.planner.scenarios import Runs, traces_of
+from kvsim.sim.planner.search import search_rate
 from kvsim.sim.planner.spread import Spread, paired, rate, spread_of
 from kvsim.sim.sensitivity import BAND
 from kvsim.sim.slo import SLO
@@ -356,3 +357,13 @@ def test_first_lines() -> None:
     alone = replace(SURE, runner_up=None, num_lost=0, ends_lost=())
     assert alone.first_line == "There is nothing to choose: only a100 holds the objective."
     assert pickle.loads(pickle.dumps(SURE)) == SURE
+
+
+def test_a_short_backlog_is_no_backlog_of_nothing() -> None:
+    """Where one turnover is all that a short queue holds, the whole queue is run."""
+    trace = drawn(120, spread=0.2)
+    _, server = server_of(trace, max_num_seqs=200, blocks=4000)
+    strict = SLO(e2e_s=1e6)
+    found = rate_near(server, trace, strict, near_per_s=1000.0, saturated_per_s=1000.0)
+    whole = search_rate(server, trace, LOOSE).saturated_per_s
+    assert found.rate_per_s == pytest.approx(whole, rel=0.1)
