@@ -115,6 +115,18 @@ def test_a_long_trace_is_stood_for_by_stretches_of_every_business() -> None:
     assert (pauses > extents.PAUSE_S).all()
 
 
+def test_the_middle_of_each_eighth_is_served() -> None:
+    """16 pieces, each denser than the one before: every other one, from the second on."""
+    size = extents.MIN_SHORT // extents.NUM_PIECES
+    gaps_s = 1 / np.arange(1, 17)
+    trace = timed(np.repeat(gaps_s, size))
+    part = short_extent(trace, running=1)
+    times = part.trace.arrival_s
+    assert times is not None
+    served = [float(np.diff(times[part.piece == number])[-1]) for number in range(8)]
+    assert served == pytest.approx(gaps_s[1::2], rel=1e-4)
+
+
 def test_a_short_trace_is_repeated_in_time() -> None:
     trace = poisson(700)
     part = long_extent(trace, running=10)
