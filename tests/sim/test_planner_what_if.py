@@ -175,7 +175,7 @@ def test_pairs_are_known_better_than_their_parts() -> None:
     (found,) = tried(option, "step_times-10%", trace=trace, runs=5)
     assert found.rate_per_s is not None
     assert found.rate_per_s.delta.width < 0.02 * found.rate_per_s.value
-    assert found.rate_per_s.delta.value == pytest.approx(option.search.rate_per_s / 9, rel=0.02)
+    assert found.rate_per_s.delta.value == pytest.approx(option.search.rate_per_s / 9, rel=0.08)
 
 
 def test_other_gpus_have_errors_of_their_own() -> None:
