@@ -20,6 +20,8 @@ from .probe import Probe, probe
 
 TOLERANCE = 0.04
 """Relative width of the bracket in which the search ends; the crossing is within."""
+FINE_TOLERANCE = 0.005
+"""The same where a rate fails although enough requests keep their limits: nothing crosses there."""
 FIRST_STRIDE = 0.06
 """Relative; the next ones are each twice as long."""
 MOST_PROBES = 14
@@ -76,12 +78,14 @@ class _Search:
         if low is None:
             return Held()
         while high is not None and self._num_probes < MOST_PROBES:
-            if high.rate_per_s - low.rate_per_s <= TOLERANCE * high.rate_per_s:
+            crosses = high.attainment < self._slo.quantile
+            near = TOLERANCE if crosses else FINE_TOLERANCE
+            if high.rate_per_s - low.rate_per_s <= near * high.rate_per_s:
                 break
-            share = min(max(self._share(low, high), 0.1), 0.9)
+            share = min(max(self._share(low, high), 0.1), 0.9) if crosses else 0.5
             found = self._probe(low.rate_per_s + share * (high.rate_per_s - low.rate_per_s))
             low, high = (found, high) if found.holds else (low, found)
-        if high is None:
+        if high is None or high.attainment >= self._slo.quantile:
             return _held(low, low.rate_per_s)
         rate = low.rate_per_s + self._share(low, high) * (high.rate_per_s - low.rate_per_s)
         return _held(low, rate)

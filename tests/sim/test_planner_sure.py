@@ -17,8 +17,8 @@ from kvsim.sim.planner.judged import Judged, needed
 from kvsim.sim.planner.nearby import Held, rate_near
 from kvsim.sim.planner.reached import beyond_profile, shapes_of
 from kvsim.sim.planner.scenarios import Runs, traces_of
-from kvsim.sim.planner.search import search_rate
 from kvsim.sim.planner.spread import Spread, paired, rate, spread_of
+from kvsim.sim.saturated import saturate
 from kvsim.sim.sensitivity import BAND
 from kvsim.sim.slo import SLO
 from support.steady import alike
@@ -365,5 +365,5 @@ def test_a_short_backlog_is_no_backlog_of_nothing() -> None:
     _, server = server_of(trace, max_num_seqs=200, blocks=4000)
     strict = SLO(e2e_s=1e6)
     found = rate_near(server, trace, strict, near_per_s=1000.0, saturated_per_s=1000.0)
-    whole = search_rate(server, trace, LOOSE).saturated_per_s
+    whole = saturate(server, trace)[1].requests_per_s
     assert found.rate_per_s == pytest.approx(whole, rel=0.1)

@@ -15,12 +15,11 @@ from kvsim.sim.planner.interval import Interval
 from kvsim.sim.planner.lift import advice, suggested
 from kvsim.sim.planner.nearby import Held
 from kvsim.sim.planner.option import Option
-from kvsim.sim.planner.search import search_rate
 from kvsim.sim.planner.spec import ServerSpec
 from kvsim.sim.planner.what_if import WhatIf, what_if
 from kvsim.sim.slo import SLO
 from support.steady import alike
-from support.sure import LOOSE, WHAT_IFS, delta, drawn, option_of
+from support.sure import LOOSE, WHAT_IFS, at_backlog, delta, drawn, option_of
 
 EVEN = alike(200, prompt=32, output=10, every_s=1.0)
 
@@ -176,7 +175,7 @@ def test_pairs_are_known_better_than_their_parts() -> None:
     (found,) = tried(option, "step_times-10%", trace=trace, runs=5)
     assert found.rate_per_s is not None
     assert found.rate_per_s.delta.width < 0.02 * found.rate_per_s.value
-    assert found.rate_per_s.delta.value == pytest.approx(option.search.rate_per_s / 9, rel=0.02)
+    assert found.rate_per_s.delta.value == pytest.approx(option.search.rate_per_s / 9, rel=0.08)
 
 
 def test_other_gpus_have_errors_of_their_own() -> None:
@@ -186,10 +185,7 @@ def test_other_gpus_have_errors_of_their_own() -> None:
         hardware={"gpu": "a100", "model": "llama-3.1-8b", "price": None},
         flags={"max_num_seqs": 8, "kv_cache_memory_bytes": 4 << 30},
     )
-    server = spec.server(trace)
-    option = Option(
-        title="a100", spec=spec, server=server, search=search_rate(server, trace, LOOSE)
-    )
+    option = at_backlog(spec, spec.server(trace), trace, title="a100")
     same, other = tried(option, "max_num_seqs=16", "gpu=h100-sxm", trace=trace)
     for one in (same, other):
         assert one.rate_per_s is not None

@@ -13,10 +13,12 @@ from kvsim.sim.planner.changes import change_of
 from kvsim.sim.planner.confidence import Certainty, Confidence
 from kvsim.sim.planner.interval import Interval
 from kvsim.sim.planner.option import Option
-from kvsim.sim.planner.search import search_rate
+from kvsim.sim.planner.probe import probe
+from kvsim.sim.planner.search import RateSearch
 from kvsim.sim.planner.spec import ServerSpec
 from kvsim.sim.planner.tornado import Answer, Lever, Leverage
 from kvsim.sim.planner.what_if import Delta, WhatIf
+from kvsim.sim.saturated import saturate
 from kvsim.sim.sensitivity import BAND, SUPPOSED
 from kvsim.sim.server import Server
 from kvsim.sim.slo import SLO
@@ -83,9 +85,19 @@ def server_of(
 
 
 def option_of(trace: Trace, *, title: str = "it", slo: SLO = LOOSE, **inputs: Any) -> Option:
-    """The same, searched."""
+    """The same, at the rate that it finishes under backlog, which holds."""
     spec, server = server_of(trace, **inputs)
-    search = search_rate(server, trace, slo)
+    return at_backlog(spec, server, trace, title=title, slo=slo)
+
+
+def at_backlog(
+    spec: ServerSpec, server: Server, trace: Trace, *, title: str = "it", slo: SLO = LOOSE
+) -> Option:
+    """An option that holds all that its server can finish; no search is made."""
+    _, backlog = saturate(server, trace)
+    top = backlog.requests_per_s
+    best = replace(probe(server, trace, top, slo), holds=True)
+    search = RateSearch(slo=slo, probes=(best,), saturated_per_s=top, best=best, bound_by="")
     return Option(title=title, spec=spec, server=server, search=search)
 
 
