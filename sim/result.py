@@ -170,6 +170,7 @@ def _request_columns(
         num_sequences[index] = len(several)
         generated[index] = sum(one.total_tokens - one.prompt_tokens for one in several)
     from_tiers = np.array([(*r.tier_tokens, 0, 0)[: len(TIERS)] for r in requests], dtype=np.int64)
+    from_tiers = from_tiers.reshape(-1, len(TIERS))  # of no request, too
     loaded_ns = [sum(r.loads_ns[1::2]) - sum(r.loads_ns[::2]) for r in requests]
     return {
         "index": whole("index"),
