@@ -122,11 +122,11 @@ class Handover:
         """Its client gives up, wherever it is."""
         if request.finish_ns == request.finish_ns:  # it has its answer
             return
+        self._gone.add(request)
         copy = self._copy_of[request]
         if copy.finish_ns != copy.finish_ns:
             self.prefill.cancel(copy)
         elif request in self._coming:
-            self._gone.add(request)
             self.decode.end_early(request)
         else:
             self.decode.cancel(request)
@@ -137,7 +137,7 @@ class Handover:
         request.scheduled_ns = copy.scheduled_ns
         request.waited_ns = copy.waited_ns
         request.cached_tokens = max(copy.cached_tokens, 0)
-        if copy.cancelled:
+        if request in self._gone:
             self.decode.end_early(request)
             return
         assert member is not None, "it was served"

@@ -38,8 +38,9 @@ class Member:
         self.draining = False
         self.outstanding: dict[Request, None] = {}
         """Sequences sent there and not answered, in order."""
-        self.served: list[Request] = []
-        """All sequences that its engine was given and that did not go elsewhere."""
+        self.served: dict[Request, list[Request]] = {}
+        """All requests that its engine was given and that did not go elsewhere: the first sequence
+        of each, and all of them."""
         self.link_free_ns = 0.0
         self.sent_bytes = self.received_bytes = 0
         self._tree = tree
@@ -116,7 +117,7 @@ class Member:
         for one in sequences if sequences[0].group is None else sequences[:1]:
             self._queued[one] = None  # a group waits as one
             self._waiting_tokens += one.prompt_tokens
-        self.served += sequences
+        self.served[sequences[0]] = list(sequences)
         self.engine.submit(sequences)
 
     def cancel(self, request: Request) -> None:
@@ -129,21 +130,25 @@ class Member:
         del self.outstanding[request]
 
     def withdraw_waiting(self) -> list[list[Request]]:
-        """Take out what it has not begun, in order of arrival; sequences that go together."""
-        taken = []
+        """Take out the requests of which it has begun nothing, in order of arrival."""
         self._forget_begun()
-        for one in [one for one in self._queued if one not in self._gone]:
-            together = [one] if one.group is None else list(one.group.members)
-            self.engine.scheduler.waiting.remove(one)
-            self._dequeue(one)
-            for each in together:
-                del self.outstanding[each]
-            gone = set(together)
-            self.served = [each for each in self.served if each not in gone]
-            taken.append(together)
+        taken = [several for several in self.served.values() if self._is_untouched(several)]
+        for several in taken:
+            for one in several if several[0].group is None else several[:1]:
+                self.engine.scheduler.waiting.remove(one)
+                self._dequeue(one)
+            for one in several:
+                del self.outstanding[one]
+            del self.served[several[0]]
         if taken:
             self.engine.replica.look_up()
         return taken
+
+    def _is_untouched(self, sequences: Sequence[Request]) -> bool:
+        """Whether all of them wait and nobody has given them up."""
+        if sequences[0].group is not None:
+            return sequences[0] in self._queued and self._gone.isdisjoint(sequences)
+        return all(one in self._queued and one not in self._gone for one in sequences)
 
     def _queued_tokens(self) -> int:
         """Prompt tokens of what it has not begun."""

@@ -32,7 +32,7 @@ class ReplicaResult:
     left_s: float
     """The end of the simulation where it stayed."""
     result: Result
-    """A row per sequence that it served: in a prefill pool with an output of one token."""
+    """A row per request that it served: in a prefill pool with an output of one token."""
     sent_bytes: int
     received_bytes: int
 
@@ -145,12 +145,12 @@ def _left_s(member: Member, end_s: float) -> float:
 def _result_of(member: Member) -> Result:
     engine = member.engine if member.joined else None
     return collect(
-        member.served,
+        list(member.served),
         Recorder() if engine is None else engine.recorder,
         pool_slots=0 if engine is None else engine.allocator.pool_slots,
         peak_waiting=0 if engine is None else engine.peak_waiting,
         num_length_capped=0,
-        families={},
+        families={one.index: several for one, several in member.served.items() if several[1:]},
         moved=Moved() if engine is None else engine.moved(),
         tiers=() if engine is None else engine.tier_uses(),
     )

@@ -132,7 +132,7 @@ class Scaler:
             pool = min(pools, key=lambda pool: due[pool.name])
             yield Arrival(self.env, float(round(due[pool.name] * NS_PER_S)) - self.env.now)
             due[pool.name] += _scaling(pool).interval_s
-            if not self._adjust(pool) and self.env.peek() == inf:
+            if self._busy() and not self._adjust(pool) and self.env.peek() == inf:
                 return  # whoever waits now waits for ever
 
     def _adjust(self, pool: Pool) -> bool:

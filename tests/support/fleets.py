@@ -23,7 +23,7 @@ class SmallServer:
     deployment: Deployment
     cost: StepCost = field(default_factory=lambda: AffineCost(base_s=1e-3))
     num_gpu_blocks: int = 1 << 16
-    moves: FakeMoves = FakeMoves()
+    moves: FakeMoves = field(default_factory=FakeMoves)
 
 
 def pool_of(server: SmallServer, replicas: int = 1, name: str = "gpu", **more: Any) -> Pool:
