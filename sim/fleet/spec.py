@@ -19,7 +19,8 @@ from ..moved import Moves
 from .routers import ROUTERS
 
 ROLES = ("unified", "prefill", "decode")
-METRICS = ("outstanding", "kv_usage")
+METRICS = {"outstanding": "target_ongoing_requests", "kv_usage": "target_kv_usage"}
+"""What an autoscaler looks at, and the option that sets its target."""
 
 
 class Served(Protocol):
@@ -64,7 +65,7 @@ class Autoscaling:
         if self.metric not in METRICS:
             raise unknown_name(self.metric, METRICS, field="metric")
         if not 0 < self.target < inf:
-            raise ValueError(f"target_{self.metric}(={self.target:g}) must be > 0.")
+            raise ValueError(f"{METRICS[self.metric]}(={self.target:g}) must be > 0.")
         if self.metric == "kv_usage" and self.target > 1:
             raise ValueError(f"target_kv_usage(={self.target:g}) must be in (0, 1].")
         if self.min_replicas < 1:

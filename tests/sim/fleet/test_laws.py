@@ -24,7 +24,7 @@ PAGED = ("paged", "max", "buddy")
 @st.composite
 def autoscalings(draw: st.DrawFn, replicas: int) -> Autoscaling:
     """Eager ones, that change their mind often."""
-    metric = draw(st.sampled_from(METRICS))
+    metric = draw(st.sampled_from(list(METRICS)))
     return Autoscaling(
         metric=metric,
         target=draw(st.sampled_from([0.05, 0.5] if metric == "kv_usage" else [0.5, 2.0])),

@@ -124,7 +124,7 @@ def test_a_stalled_fleet_ends() -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"target": 0}, r"target_outstanding\(=0\) must be > 0"),
+        ({"target": 0}, r"target_ongoing_requests\(=0\) must be > 0"),
         ({"target": 2, "metric": "kv_usage"}, r"target_kv_usage\(=2\) must be in \(0, 1\]"),
         ({"target": 1, "metric": "cpu"}, r"metric\(='cpu'\) is unknown"),
         ({"target": 1, "min_replicas": 0}, r"min_replicas\(=0\) must be > 0"),
