@@ -152,9 +152,16 @@ def _of_all_pools(summary: Summary, found: FleetResult) -> Summary:
 
 def _peak_running(found: FleetResult) -> int:
     """Most requests that ran at once, on all replicas."""
-    segments = found.result.segments
-    start, running = segments["start_s"], segments["num_running"]
-    times = np.concatenate([start + segments["duration_s"], start])  # at one time ends come first
+    starts, ends, counts = [], [], []
+    for one in found.replicas:
+        start, running = one.result.segments["start_s"], one.result.segments["num_running"]
+        end = start + one.result.segments["duration_s"]
+        end[:-1] = np.minimum(end[:-1], start[1:])  # an end may pass the next start by a last bit
+        starts.append(start)
+        ends.append(end)
+        counts.append(running)
+    running = np.concatenate(counts)
+    times = np.concatenate([*ends, *starts])  # at one time ends come first
     deltas = np.concatenate([-running, running])
     return int(np.cumsum(deltas[np.argsort(times, kind="stable")]).max(initial=0))
 

@@ -106,7 +106,7 @@ def assert_served_once(found: FleetResult, trace: Columns) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_nobody_is_lost_or_served_twice(data: st.DataObject) -> None:
     """Whatever joins, leaves and is given up meanwhile, in one pool or in two."""
     work = data.draw(
@@ -132,7 +132,7 @@ def handed_over(work: Workload) -> Workload:
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_bytes_sent_are_bytes_received(data: st.DataObject) -> None:
     """Of the prompts that were prefilled, each once, whatever is preempted or given up."""
     work = handed_over(data.draw(workloads(allocator=PAGED, scheduler="vllm", most=20)))
@@ -155,7 +155,7 @@ def test_bytes_sent_are_bytes_received(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("roles", [("unified",), ("prefill", "decode")])
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_steps_may_be_skipped(roles: tuple[str, ...], data: st.DataObject) -> None:
     """Many steps at once and one by one come to the same, whatever the router looks at."""
     work = data.draw(workloads(allocator=PAGED, scheduler="vllm", most=20))
