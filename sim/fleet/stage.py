@@ -112,10 +112,16 @@ class Stage:
         self._on_done(request, None)
 
     def finished(self, member: Member, request: Request) -> None:
-        """A member is done with a sequence: there is room for who is held."""
+        """A member is done with a sequence: there is room for who is held.
+
+        It learns that after the member's next schedule, as a client does (see ``sim.clock``).
+        """
         del self._at[request]
         self._on_done(request, member)
-        self._place_held()
+        if self.held:
+            told = self.env.event()
+            told.callbacks.append(lambda _: self._place_held())
+            told.succeed()
         self._leave_if_idle(member)
 
     def arrived(self, member: Member, sequences: Sequence[Request]) -> None:

@@ -178,3 +178,13 @@ def test_the_faster_gpu_gets_more() -> None:
     assert shares["round_robin"] == pytest.approx([1 / 3] * 3, abs=0.01)
     slow, slower, fast = shares["least_outstanding"]
     assert fast > 1.4 * max(slow, slower)
+
+
+@pytest.mark.parametrize("policy", ["fcfs", "priority", "sjf", "fair"])
+def test_a_place_is_given_when_the_replica_has_scheduled(policy: str) -> None:
+    """Who gives up makes room in the middle of the engine's turn; the next one comes after it."""
+    server = server_of(A_SECOND, async_scheduling=True, scheduling_policy=policy)
+    trace = lengths(3, output=10, cancel_s=np.array([2.5, np.nan, np.nan]))
+    found = simulate_fleet(fleet_of(server, max_ongoing_requests=1), trace, check=True)
+    assert found.result.status.tolist() == ["cancelled", "finished", "finished"]
+    assert found.result.requests["scheduled_s"].tolist() == [0.0, 3.0, 13.0]

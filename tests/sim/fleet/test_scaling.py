@@ -91,6 +91,21 @@ def test_who_waits_goes_elsewhere() -> None:
     assert found.result.requests["waited_s"].tolist() == [0.0, 0.0, 10.0, 20.0]
 
 
+def test_who_waits_for_a_place_elsewhere_may_give_up() -> None:
+    """Replica 0 has its two; request 3 of replica 1 is back at the router when its client goes."""
+    fleet = fleet_of(
+        ONE_SEAT,
+        2,
+        max_ongoing_requests=2,
+        changes=(Change(at_s=4.0, pool="gpu", replicas=-1),),
+    )
+    patience = np.array([np.nan, np.nan, np.nan, 6.5])
+    found = simulate_fleet(fleet, lengths(4, output=10, cancel_s=patience), check=True)
+    assert found.result.status.tolist() == ["finished"] * 3 + ["cancelled"]
+    assert found.result.requests["finish_s"].tolist() == [10.0, 10.0, 20.0, 6.5]
+    assert found.result.requests["output_tokens"].tolist() == [10, 10, 10, 0]
+
+
 def test_the_last_one_stays() -> None:
     fleet = fleet_of(ONE_SEAT, 2, changes=(Change(at_s=1.0, pool="gpu", replicas=-5),))
     found = simulate_fleet(fleet, lengths(2, output=3))
