@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.command import run
+from support.self_contained import check_self_contained
 
 WORK = ("--workload", "sharegpt", "-n", "80", "--rate", "10")
 
@@ -21,6 +22,7 @@ def test_tables_and_folder(tmp_path: Path) -> None:
     assert [one["gpu"] for one in values["replicas"]] == ["a100", "h200", "h200"]
     assert sum(one["num_requests"] for one in values["replicas"]) == 80
     page = (out / "report.html").read_text()
+    check_self_contained(page)
     for name in ("fleet-over-time", "fleet-replicas", "fleet-shares", "fleet-latency"):
         assert (out / f"{name}.png").stat().st_size > 5_000
         assert f'id="{name}"' in page

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kvsim.sim.fleet.result import FleetResult
@@ -19,6 +19,9 @@ from support.laws import assert_equal
 from support.workloads import SCHEDULERS, Columns, Workload, workloads
 
 PAGED = ("paged", "max", "buddy")
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+LAW = settings(max_examples=25, deadline=None, suppress_health_check=SLOW)
+SWEEP = settings(LAW, max_examples=400, derandomize=False)
 
 
 @st.composite
@@ -105,9 +108,7 @@ def assert_served_once(found: FleetResult, trace: Columns) -> None:
         assert (counts <= 1).all(), "nobody is served twice"
 
 
-@given(data=st.data())
-@settings(max_examples=25, deadline=None)
-def test_nobody_is_lost_or_served_twice(data: st.DataObject) -> None:
+def serve_everybody_once(data: st.DataObject) -> None:
     """Whatever joins, leaves and is given up meanwhile, in one pool or in two."""
     work = data.draw(
         workloads(allocator=PAGED, scheduler=data.draw(st.sampled_from(SCHEDULERS)), most=20)
@@ -116,6 +117,19 @@ def test_nobody_is_lost_or_served_twice(data: st.DataObject) -> None:
     fleet = data.draw(fleets(work, roles=roles))
     found = simulate_fleet(fleet, work.trace, concurrency=work.concurrency, check=True)
     assert_served_once(found, work.trace)
+
+
+@given(data=st.data())
+@LAW
+def test_nobody_is_lost_or_served_twice(data: st.DataObject) -> None:
+    serve_everybody_once(data)
+
+
+@pytest.mark.slow
+@given(data=st.data())
+@SWEEP
+def test_nobody_is_lost_or_served_twice_sweep(data: st.DataObject) -> None:
+    serve_everybody_once(data)
 
 
 def handed_over(work: Workload) -> Workload:
@@ -131,9 +145,7 @@ def handed_over(work: Workload) -> Workload:
     return replace(work, trace=trace, deployment=flags)
 
 
-@given(data=st.data())
-@settings(max_examples=25, deadline=None)
-def test_bytes_sent_are_bytes_received(data: st.DataObject) -> None:
+def send_what_is_received(data: st.DataObject) -> None:
     """Of the prompts that were prefilled, each once, whatever is preempted or given up."""
     work = handed_over(data.draw(workloads(allocator=PAGED, scheduler="vllm", most=20)))
     fleet = data.draw(fleets(work, roles=("prefill", "decode")))
@@ -153,10 +165,20 @@ def test_bytes_sent_are_bytes_received(data: st.DataObject) -> None:
         assert one.received_bytes == found.transfers["num_bytes"][mine].sum()
 
 
-@pytest.mark.parametrize("roles", [("unified",), ("prefill", "decode")])
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
-def test_steps_may_be_skipped(roles: tuple[str, ...], data: st.DataObject) -> None:
+@LAW
+def test_bytes_sent_are_bytes_received(data: st.DataObject) -> None:
+    send_what_is_received(data)
+
+
+@pytest.mark.slow
+@given(data=st.data())
+@SWEEP
+def test_bytes_sent_are_bytes_received_sweep(data: st.DataObject) -> None:
+    send_what_is_received(data)
+
+
+def skip_steps(roles: tuple[str, ...], data: st.DataObject) -> None:
     """Many steps at once and one by one come to the same, whatever the router looks at."""
     work = data.draw(workloads(allocator=PAGED, scheduler="vllm", most=20))
     work = handed_over(work) if len(roles) > 1 else work
@@ -167,3 +189,21 @@ def test_steps_may_be_skipped(roles: tuple[str, ...], data: st.DataObject) -> No
     )
     np.testing.assert_array_equal(macro.routed["replica"], exact.routed["replica"])
     assert_equal(macro.result, exact.result)
+
+
+ROLES = [("unified",), ("prefill", "decode")]
+
+
+@pytest.mark.parametrize("roles", ROLES)
+@given(data=st.data())
+@LAW
+def test_steps_may_be_skipped(roles: tuple[str, ...], data: st.DataObject) -> None:
+    skip_steps(roles, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("roles", ROLES)
+@given(data=st.data())
+@SWEEP
+def test_steps_may_be_skipped_sweep(roles: tuple[str, ...], data: st.DataObject) -> None:
+    skip_steps(roles, data)

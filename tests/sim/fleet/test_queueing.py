@@ -87,6 +87,7 @@ def test_round_robin_is_e_m_1_each(replicas: int, load: float) -> None:
     assert found.mean() == pytest.approx(s / (1 - s), rel=0.12)
 
 
+@pytest.mark.slow
 def test_the_shortest_queue_lies_between() -> None:
     """Worse than one queue for all, better than taking turns."""
     outputs = answers(4_000)

@@ -141,7 +141,7 @@ def test_a_pool_that_cannot_serve_is_passed_over() -> None:
 def test_prefix_aware_beats_round_robin_on_mooncake(shared_file: object) -> None:
     """The first requests of the conversation trace over eight H100s."""
     path = shared_file("traces/mooncake/conversation_trace.jsonl.gz")  # type: ignore[operator]
-    taken = take_in(Intake(trace=(str(path),), max_requests=1500))
+    taken = take_in(Intake(trace=(str(path),), max_requests=1000))
     hits = {}
     for router in ("round_robin", "prefix_aware"):
         fleet = asked_of(
