@@ -22,6 +22,16 @@ class Wanted:
     decode: Sequence[str] = ()
 
 
+def replicated(server: Server, num_replicas: int, *, router: str = "round_robin") -> Fleet:
+    """So many of one server behind a router.
+
+    Raises:
+        ValueError: no replica, or an unknown router.
+    """
+    pool = Pool(name=server.gpu.name, server=server, num_replicas=num_replicas)
+    return Fleet(pools=(pool,), router=router)
+
+
 def load_fleet(
     trace: Arrivals,
     *,

@@ -10,6 +10,7 @@ import pytest
 from kvsim.sim.files import json_bytes
 from kvsim.sim.fleet.asked import fleet_of
 from kvsim.sim.fleet.job import fleet_figures, fleet_json, run_fleet
+from kvsim.sim.fleet.load import replicated
 from kvsim.sim.fleet.routers import ROUTERS
 from kvsim.sim.fleet.spec import Fleet
 from kvsim.sim.job import simulate_server
@@ -142,12 +143,12 @@ def test_an_autoscaled_fleet_pays_less_than_its_most() -> None:
 
 def test_more_replicas_hold_an_objective_that_one_does_not() -> None:
     """The fleet's result is judged as a server's is."""
-    taken = take_in(Intake(workload="sharegpt", num_requests=300, rate_per_s=40.0))
-    slo = SLO(ttft_s=0.2, tpot_s=0.03)
+    trace = take_in(Intake(workload="sharegpt", num_requests=300, rate_per_s=40.0)).trace
+    server = load_server(trace, hardware=A100, flags={})
+    slo, seats = SLO(ttft_s=0.2, tpot_s=0.03), server.deployment.limits.seats
     holds = []
     for replicas in (1, 3):
-        found, _ = run_fleet(fleet(taken.trace, replicas=replicas), trace=taken.trace)
-        seats = found.fleet.pools[0].server.deployment.limits.seats
+        found, _ = run_fleet(replicated(server, replicas), trace=trace)
         holds.append(judge(found.result, 40.0, slo, seats=seats).holds)
     assert holds == [False, True]
 
