@@ -108,7 +108,8 @@ def fleet(
     from ..reports.fleet_report import fleet_lines, fleet_tables, write_fleet
     from ..reports.progress import ProgressBar
     from ..sim.fleet.asked import fleet_of
-    from ..sim.fleet.job import fleet_json, fleet_notes, run_fleet
+    from ..sim.fleet.figures import fleet_json
+    from ..sim.fleet.job import fleet_notes, run_fleet
     from ..sim.folder import check_folder
 
     taken = taken_of(work)

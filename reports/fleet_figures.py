@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from ..sim.fleet.job import FleetFigures
+from ..sim.fleet.figures import FleetFigures
 from ..sim.fleet.result import FleetResult, ReplicaResult
 from ..sim.result import FINISHED
 from ..sim.slo import latencies_of

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..sim.files import json_bytes
-from ..sim.fleet.job import fleet_figures, fleet_json, fleet_notes
+from ..sim.fleet.figures import fleet_figures, fleet_json
+from ..sim.fleet.job import fleet_notes
 from ..sim.fleet.result import FleetResult
 from ..sim.folder import write_folder
 from ..sim.store import parquet_bytes

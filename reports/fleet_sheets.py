@@ -10,7 +10,7 @@ from . import words
 from .sheet import Sheet
 
 if TYPE_CHECKING:
-    from ..sim.fleet.job import FleetFigures
+    from ..sim.fleet.figures import FleetFigures
     from ..sim.fleet.result import FleetResult
 
 PERCENTILES = (50, 90, 95, 99)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..servable import Arrivals
+from .autoscaling import METRICS, Autoscaling
 from .load import Wanted, load_fleet
-from .spec import METRICS, Autoscaling, Fleet, KVTransfer
+from .spec import Fleet, KVTransfer
 
 _TARGETS = {option: metric for metric, option in METRICS.items()}
 _SCALING = {

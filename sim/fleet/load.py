@@ -9,7 +9,8 @@ from typing import Any
 from ..load import load_server
 from ..servable import Arrivals
 from ..server import Server
-from .spec import Autoscaling, Change, Fleet, KVTransfer, Pool
+from .autoscaling import Autoscaling
+from .spec import Change, Fleet, KVTransfer, Pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,8 +22,9 @@ from simpy import Environment, Event
 
 from ...calibration.step_cost import NS_PER_S
 from ..clock import Arrival
+from .autoscaling import Autoscaling
 from .member import Member
-from .spec import Autoscaling, Change, Pool
+from .spec import Change, Pool
 
 
 class Moment(NamedTuple):

@@ -9,7 +9,8 @@ import pytest
 
 from kvsim.sim.files import json_bytes
 from kvsim.sim.fleet.asked import fleet_of
-from kvsim.sim.fleet.job import fleet_figures, fleet_json, run_fleet
+from kvsim.sim.fleet.figures import fleet_figures, fleet_json
+from kvsim.sim.fleet.job import run_fleet
 from kvsim.sim.fleet.load import replicated
 from kvsim.sim.fleet.routers import ROUTERS
 from kvsim.sim.fleet.spec import Fleet

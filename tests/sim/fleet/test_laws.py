@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kvsim.sim.fleet.autoscaling import METRICS, Autoscaling
 from kvsim.sim.fleet.result import FleetResult
 from kvsim.sim.fleet.routers import ROUTERS
 from kvsim.sim.fleet.run import simulate_fleet
-from kvsim.sim.fleet.spec import METRICS, Autoscaling, Change, Fleet, KVTransfer, Pool
+from kvsim.sim.fleet.spec import Change, Fleet, KVTransfer, Pool
 from kvsim.sim.result import CANCELLED, FINISHED, REJECTED
 from support.fleets import SmallServer
 from support.laws import assert_equal

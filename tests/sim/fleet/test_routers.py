@@ -10,7 +10,8 @@ import pytest
 
 from kvsim.calibration.affine import AffineCost
 from kvsim.sim.fleet.asked import fleet_of as asked_of
-from kvsim.sim.fleet.job import fleet_figures, run_fleet
+from kvsim.sim.fleet.figures import fleet_figures
+from kvsim.sim.fleet.job import run_fleet
 from kvsim.sim.fleet.routers import ROUTERS, SessionAffinity
 from kvsim.sim.fleet.run import simulate_fleet
 from kvsim.sim.fleet.spec import Change, Fleet

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from kvsim.calibration.affine import AffineCost
+from kvsim.sim.fleet.autoscaling import Autoscaling
 from kvsim.sim.fleet.result import FleetResult
 from kvsim.sim.fleet.run import simulate_fleet
-from kvsim.sim.fleet.spec import Autoscaling, Change, Fleet
+from kvsim.sim.fleet.spec import Change, Fleet
 from support.fleets import fleet_of, lengths, pool_of, server_of
 from support.workloads import Columns
 
