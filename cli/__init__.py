@@ -12,6 +12,7 @@ import typer
 from .. import __version__
 from . import calibrate, regress, sweep, traces
 from .conform import conform
+from .fleet import fleet
 from .planning import plan, simulate
 from .reproduce import reproduce
 from .results import compare, validate
@@ -29,6 +30,7 @@ app = typer.Typer(
 for command in (
     plan,
     simulate,
+    fleet,
     compare,
     validate,
     memory,

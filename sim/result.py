@@ -166,10 +166,12 @@ def request_columns(
     prompt, total = whole("prompt_tokens"), whole("total_tokens")
     num_sequences = np.ones(len(requests), dtype=np.int64)
     generated = total - prompt
-    for index, several in families.items():
-        num_sequences[index] = len(several)
-        generated[index] = sum(one.total_tokens - one.prompt_tokens for one in several)
+    for place, row in enumerate(requests if families else ()):
+        several = families.get(row.index, (row,))
+        num_sequences[place] = len(several)
+        generated[place] = sum(one.total_tokens - one.prompt_tokens for one in several)
     from_tiers = np.array([(*r.tier_tokens, 0, 0)[: len(TIERS)] for r in requests], dtype=np.int64)
+    from_tiers = from_tiers.reshape(-1, len(TIERS))  # of no request, too
     loaded_ns = [sum(r.loads_ns[1::2]) - sum(r.loads_ns[::2]) for r in requests]
     return {
         "index": whole("index"),

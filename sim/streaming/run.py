@@ -12,6 +12,7 @@ from ...calibration.step_cost import StepCost
 from ...traces.chunks import Stream
 from ..async_replica import AsyncReplica
 from ..batch import RunningBatch
+from ..clients import Progress
 from ..clock import Arrival
 from ..deployment import Deployment
 from ..engine import hash_block_size, make_allocator, make_scheduler, make_swap
@@ -22,7 +23,7 @@ from ..replica import Replica
 from ..request import Request
 from ..result import Columns, request_columns
 from ..servable import why_rejected
-from ..simulation import Progress, rare_garbage_collection
+from ..simulation import rare_garbage_collection
 from ..tier_use import TierUse, tier_uses
 from .contents import Contents
 from .feed import Feed, Row
