@@ -10,21 +10,16 @@ from simpy import Environment, Event
 
 from ...calibration.step_cost import StepCost
 from ...traces.chunks import Stream
-from ..async_replica import AsyncReplica
-from ..batch import RunningBatch
 from ..clients import Progress
 from ..clock import Arrival
 from ..deployment import Deployment
-from ..engine import hash_block_size, make_allocator, make_scheduler, make_swap
-from ..links import Links
-from ..moved import Moved, Mover, Moves
-from ..recorder import Recorder
-from ..replica import Replica
+from ..engine import hash_block_size
+from ..moved import Moved, Moves
 from ..request import Request
 from ..result import Columns, request_columns
-from ..servable import why_rejected
+from ..serving import ServingEngine
 from ..simulation import rare_garbage_collection
-from ..tier_use import TierUse, tier_uses
+from ..tier_use import TierUse
 from .contents import Contents
 from .feed import Feed, Row
 from .fold import RequestFold, SegmentFold
@@ -119,53 +114,33 @@ class _Run:
     ) -> None:
         self.env = Environment()
         self.deployment = deployment
-        self.recorder = Recorder()
-        self.allocator = make_allocator(deployment, num_gpu_blocks)
-        self.recorder.tiers = self.allocator.tiers
-        batch = RunningBatch()
-        swap = make_swap(
-            deployment, cost=cost, moves=moves, batch=batch, num_host_blocks=num_host_blocks
-        )
-        self.scheduler = make_scheduler(
-            deployment, self.allocator, batch, exact_steps=exact_steps, swap=swap
-        )
-        self._mover = Mover(
-            self.allocator,
-            swap,
-            moves,
-            slots_per_block=deployment.block_size,
-            overlap=deployment.swap_overlap,
-        )
-        moves_blocks = swap is not None or deployment.pinned_prefix_tokens > 0
-        engine = AsyncReplica if deployment.async_scheduling else Replica
-        self.replica = engine(
+        self.engine = ServingEngine(
             self.env,
-            allocator=self.allocator,
-            batch=batch,
-            scheduler=self.scheduler,
+            stream,
+            deployment=deployment,
             cost=cost,
-            recorder=self.recorder,
+            num_gpu_blocks=num_gpu_blocks,
             on_finish=self._done,
             exact_steps=exact_steps,
             check=check,
-            mover=self._mover if moves_blocks else None,
-            links=Links(deployment.tiers) if deployment.tiers else None,
+            moves=moves,
+            num_host_blocks=num_host_blocks,
         )
         caches = deployment.enable_prefix_caching
         self._feed = Feed(stream.chunks(), with_chains=caches)
         self._contents: Contents | None = None
         if caches:
             cut_at = hash_block_size(deployment)
-            self._contents = Contents(cut_at, self._feed, self.allocator.keeps)
+            self._contents = Contents(cut_at, self._feed, self.engine.allocator.keeps)
         self._live: dict[int, Request] = {}
         self._left: list[Request] = []
         self._forgotten: list[Request] = []
         self._capped: set[int] = set()
         self._replies: dict[int, Event] = {}
         self._progress, self._sink = progress, sink
-        self._num_done = self._num_capped = self.peak_waiting = 0
+        self._num_done = self._num_capped = 0
         self.requests = RequestFold()
-        self.segments = SegmentFold(self.allocator.pool_slots)
+        self.segments = SegmentFold(self.engine.allocator.pool_slots)
 
     def open_loop(self) -> Streamed:
         """Arrivals at the stream's times; later turns of sessions after their previous turn."""
@@ -195,17 +170,13 @@ class _Run:
     def _arrive(self, row: Row) -> None:
         request = self._request(row)
         request.arrival_ns = request.queued_ns = self.env.now
-        request.reject_reason = why_rejected(
-            request, self.deployment, self.scheduler, self.allocator
-        )
+        request.reject_reason = self.engine.why_rejected(request)
         if request.reject_reason:
             self._done(request)
             return
-        self.replica.submit(request)
+        self.engine.submit([request])
         if row.cancel_s == row.cancel_s:  # not NaN
-            self._in(round(row.cancel_s * _NS_PER_S), partial(self.replica.cancel, request))
-        if self.replica.in_step:
-            self.peak_waiting = max(self.peak_waiting, len(self.scheduler.waiting))
+            self._in(round(row.cancel_s * _NS_PER_S), partial(self.engine.cancel, request))
 
     def _request(self, row: Row) -> Request:
         """The request of a row, its output ending where the engine stops."""
@@ -250,8 +221,8 @@ class _Run:
         self._left.append(request)
         if len(self._left) >= _REQUESTS_KEPT:
             self._fold_requests()
-        if len(self.recorder.segments) >= _SEGMENTS_KEPT:
-            self.segments.add(self.recorder)
+        if len(self.engine.recorder.segments) >= _SEGMENTS_KEPT:
+            self.segments.add(self.engine.recorder)
 
     def _fold_requests(self) -> None:
         if not self._left:
@@ -279,15 +250,15 @@ class _Run:
         for request in sorted(self._live.values(), key=lambda request: request.index):
             self._leave(request)
         self._fold_requests()
-        self.segments.add(self.recorder)
+        self.segments.add(self.engine.recorder)
         return Streamed(
             requests=self.requests,
             segments=self.segments,
-            pool_slots=self.allocator.pool_slots,
-            num_steps=self.recorder.num_steps,
-            peak_waiting=max(self.peak_waiting, self.segments.peak_waiting),
+            pool_slots=self.engine.allocator.pool_slots,
+            num_steps=self.engine.recorder.num_steps,
+            peak_waiting=max(self.engine.peak_waiting, self.segments.peak_waiting),
             num_length_capped=self._num_capped,
-            moved=self._mover.moved(),
-            tiers=tier_uses(self.deployment.tiers, self.allocator.tiers),
+            moved=self.engine.moved(),
+            tiers=self.engine.tier_uses(),
             notes=() if self._contents is None else self._contents.notes,
         )

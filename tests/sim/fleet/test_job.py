@@ -16,6 +16,7 @@ from kvsim.sim.fleet.routers import ROUTERS
 from kvsim.sim.fleet.spec import Fleet
 from kvsim.sim.job import simulate_server
 from kvsim.sim.load import load_server
+from kvsim.sim.planner.extent import whole
 from kvsim.sim.planner.probe import judge
 from kvsim.sim.slo import SLO
 from kvsim.traces import Trace
@@ -146,11 +147,11 @@ def test_more_replicas_hold_an_objective_that_one_does_not() -> None:
     """The fleet's result is judged as a server's is."""
     trace = take_in(Intake(workload="sharegpt", num_requests=300, rate_per_s=40.0)).trace
     server = load_server(trace, hardware=A100, flags={})
-    slo, seats = SLO(ttft_s=0.2, tpot_s=0.03), server.deployment.limits.seats
+    slo, every = SLO(ttft_s=0.2, tpot_s=0.03), whole(trace, warm_up=30)
     holds = []
     for replicas in (1, 3):
         found, _ = run_fleet(replicated(server, replicas), trace=trace)
-        holds.append(judge(found.result, 40.0, slo, seats=seats).holds)
+        holds.append(judge(found.result, 40.0, slo, server=server, extent=every).holds)
     assert holds == [False, True]
 
 
