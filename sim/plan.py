@@ -75,7 +75,8 @@ class Plan:
     assumptions: tuple[str, ...]
     notes: tuple[str, ...]
     sensitivity: Sensitivity | None = None
-    """The answer as an interval; None where nothing was served."""
+    """The answer under backlog as an interval; None where nothing was served, or where the decision
+    says how sure it is."""
     block_sizes: BlockSizes | None = None
     """None where layers keep different tokens."""
     cache_curve: CacheCurve | None = None
@@ -172,6 +173,8 @@ def make_plan(
     left_out = ignored(trace, server.deployment, concurrency=concurrency)
     _check_servable(servers[0], trace)
     chosen, *others = _candidates(servers, trace, concurrency, report)
+    # the decision's own intervals, of the rate that holds, stand in the sensitivity's place
+    asked_how_sure = decision is not None and decision.confidence is not None
     return Plan(
         model=server.model,
         gpu=server.gpu,
@@ -183,7 +186,7 @@ def make_plan(
         baselines=tuple(others),
         assumptions=(*assumptions(server), *of_pages(servers)),
         notes=(*server.notes, *trace.notes, *left_out, *caveats(trace, chosen, *others)),
-        sensitivity=_sensitivity(chosen, trace, concurrency, report),
+        sensitivity=None if asked_how_sure else _sensitivity(chosen, trace, concurrency, report),
         block_sizes=_block_sizes(chosen, trace),
         cache_curve=None if trace.hash_ids is None else cache_curve(trace),
         crossover=_crossover(chosen, trace),
