@@ -46,7 +46,8 @@ def plan_files(plan: Plan, directory: str | Path = ".") -> dict[str, bytes]:
     """
     with fresh():
         pictures = plan_pictures(plan)
-        forms = drawn(pictures, jobs=jobs_for(len(plan.trace)))
+        busy = plan.decision is not None  # then the other processes are there already
+        forms = drawn(pictures, jobs=None if busy else jobs_for(len(plan.trace)))
         elements = {name: form.element for name, form in forms.items()}
         return {
             "report.html": plan_page(

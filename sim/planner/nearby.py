@@ -25,6 +25,8 @@ FINE_TOLERANCE = 0.005
 FIRST_STRIDE = 0.06
 """Relative; the next ones are each twice as long."""
 MOST_PROBES = 14
+MOST_REFINING = 1
+"""Of them, once the bracket has two ends: the answer lies on a line between its ends anyway."""
 LEAST_SHARE = 0.01
 """Of the known rate, below which nothing is held."""
 CERTAIN_SHARE = 0.8
@@ -77,7 +79,8 @@ class _Search:
         low, high = self._bracket(near_per_s)
         if low is None:
             return Held()
-        while high is not None and self._num_probes < MOST_PROBES:
+        most = min(MOST_PROBES, self._num_probes + MOST_REFINING)
+        while high is not None and self._num_probes < most:
             crosses = high.attainment < self._slo.quantile
             near = TOLERANCE if crosses else FINE_TOLERANCE
             if high.rate_per_s - low.rate_per_s <= near * high.rate_per_s:

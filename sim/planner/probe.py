@@ -23,6 +23,7 @@ from ..slo import LIMITS, SLO, latencies_of
 from ..summary import plain
 from .early import Misses
 from .extent import Extent, rate_of, whole
+from .shapes import Shapes, shapes_of
 from .spending import Spending, spending
 
 WARM_UP = 0.1
@@ -70,10 +71,13 @@ class Probe:
     """Ended once the objective was lost; the figures are of what had been served by then."""
     spending: Spending | None = None
     """What the time went into."""
+    shapes: Shapes | None = None
+    """The largest batches, whole runs only."""
 
     def to_json(self) -> dict[str, object]:
         """Plain values."""
-        shown = {name: plain(value) for name, value in asdict(self).items() if name != "spending"}
+        left_out = ("shapes", "spending")
+        shown = {name: plain(value) for name, value in asdict(self).items() if name not in left_out}
         return shown | {"spending": self.spending and self.spending.to_json()}
 
     def missed(self, slo: SLO) -> tuple[str, float, float] | None:
@@ -210,6 +214,7 @@ def judge(
         confirms=confirms,
         stopped=most is not None,
         spending=spending(result, server),
+        shapes=shapes_of(result, server) if most is None else None,
     )
 
 

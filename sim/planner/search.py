@@ -66,6 +66,7 @@ def search_rate(
     """
     _, backlog = saturate(server, trace, title=f"{title}: backlog", report=report)
     running, top = most_running(backlog, trace, slo), backlog.requests_per_s
+    full = long_extent(trace, running=running)
     asked: list[float] = []
     allowed = 1 - slo.quantile
 
@@ -88,7 +89,7 @@ def search_rate(
                 about = max(ABOUT_PROBES, len(asked) + len(rates))
                 report(f"{title}: {what} {shown} requests/s", len(asked), about)
             asked.extend(rates)
-            share = jobs_for(len(rates) * len(extent.trace)) if jobs is None else jobs
+            share = jobs_for(2 * len(full.trace)) if jobs is None else jobs  # also the short part's
             return run_each(tasks, title=title, jobs=share)
 
         return ask
@@ -110,7 +111,7 @@ def search_rate(
     long: dict[float, Probe] = {}
     if guess is not None:
         long = close_in(
-            asking(long_extent(trace, running=running), confirms=True),
+            asking(full, confirms=True),
             (min(guess, top) / FIRST_PAIR, guess),
             allowed=allowed,
             top=top,
