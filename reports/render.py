@@ -10,13 +10,16 @@ from __future__ import annotations
 import base64
 import html
 import io
+import pickle
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cloudpickle
 import matplotlib
 
 from ..sim.files import write_files
@@ -53,9 +56,20 @@ class Drawn(NamedTuple):
 
 def drawn(pictures: Sequence[Picture], *, jobs: int | None = 1) -> dict[str, Drawn]:
     """By name, in every form; ``jobs`` processes, by default this one."""
-    tasks = [(picture.name, partial(_forms, picture)) for picture in pictures]
-    found = run_each(tasks, title="figures", jobs=jobs)
+    if jobs == 1:
+        found = [_forms(picture) for picture in pictures]
+    else:
+        tasks = [(one.name, partial(_forms_of, cloudpickle.dumps(one))) for one in pictures]
+        found = run_each(tasks, title="figures", jobs=jobs)
     return {picture.name: forms for picture, forms in zip(pictures, found, strict=True)}
+
+
+def _forms_of(pickled: bytes) -> Drawn:
+    """Of a picture as it was sent to this process."""
+    with warnings.catch_warnings():
+        # numpy's: a masked array sent here has a fill value of another kind; it is never used
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return _forms(pickle.loads(pickled))
 
 
 def _forms(picture: Picture) -> Drawn:
