@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -67,6 +68,26 @@ class Inputs:
             chunk_starts=found["chunk_starts"][:1],
             last_rows=None,
             num_decodes=count,
+        )
+
+    def blank(self, num_decodes: int, chunks: Sequence[int]) -> Batch:
+        """Some decodes and chunks that write nothing and read block 0: to compile and to warm."""
+        num_tokens, num_rows = num_decodes + sum(chunks), num_decodes + len(chunks)
+        found = {name: torch.zeros_like(tensor) for name, tensor in self._device.items()}
+        found["slots"].fill_(-1)
+        starts = torch.tensor([0, *accumulate(chunks)], dtype=torch.int32)
+        found["chunk_starts"][: len(starts)] = starts
+        lens = torch.tensor([1] * num_decodes + list(chunks), dtype=torch.int32)
+        found["seq_lens"][:num_rows] = lens
+        return Batch(
+            ids=found["ids"][:num_tokens],
+            positions=found["positions"][:num_tokens],
+            slots=found["slots"][:num_tokens],
+            tables=found["tables"][:num_rows],
+            seq_lens=found["seq_lens"][:num_rows],
+            chunk_starts=found["chunk_starts"][: len(chunks) + 1],
+            last_rows=found["last_rows"][:num_rows],
+            num_decodes=num_decodes,
         )
 
     def send(self, rows: Sequence[Row], history: History, *, pad_to: int = 0) -> Batch:

@@ -6,9 +6,7 @@ clock is this loop's, so that an arrival is seen by the first schedule after its
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
@@ -16,9 +14,9 @@ from typing import Protocol
 from .arrivals import Arrivals
 from .clock import Clock
 from .history import History
+from .quiet import Compiles, no_garbage_collection
 from .records import RequestRecord, Scheduled, StepRecord
-from .runner import Runner, Sampled
-from .steps import Ended, Row, Steps, Work
+from .steps import Ended, Move, Row, Sampled, Steps, Work
 
 NS_PER_S = 1e9
 
@@ -46,6 +44,15 @@ class Served:
     """Answers that were read before they were given (see ``history``)."""
 
 
+class Device(Protocol):
+    """Runs a step (see ``runner.Runner``)."""
+
+    def prepare(self, rows: Sequence[Row], history: History) -> int: ...
+    def launch(self, moves: Sequence[Move]) -> None: ...
+    def wait(self, num_samples: int) -> Sampled: ...
+    def gpu_s(self) -> float: ...
+
+
 class Loop:
     """One run.
 
@@ -64,7 +71,7 @@ class Loop:
         self,
         *,
         steps: Steps,
-        runner: Runner,
+        runner: Device,
         history: History,
         arrivals: Arrivals,
         clock: Clock,
@@ -87,7 +94,7 @@ class Loop:
 
     def serve(self) -> Served:
         """Until everybody is answered."""
-        with _no_garbage_collection(), self._compiles.counted():
+        with no_garbage_collection(), self._compiles.counted():
             while self._turn():
                 pass
         return Served(
@@ -199,44 +206,3 @@ class Loop:
 
 def _is_chunk(row: Row) -> bool:
     return row.new_tokens > 1
-
-
-class Compiles:
-    """Counts what Triton compiles meanwhile."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def taken(self) -> int:
-        """Since this was last asked."""
-        count, self._count = self._count, 0
-        return count
-
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Within."""
-        from triton import knobs
-
-        before = knobs.runtime.jit_post_compile_hook
-
-        def hook(*args: object, **kwargs: object) -> None:
-            self._count += 1
-
-        knobs.runtime.jit_post_compile_hook = hook
-        try:
-            yield
-        finally:
-            knobs.runtime.jit_post_compile_hook = before
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """What is there stays, and a pause in the middle of a step would be timed."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.unfreeze()

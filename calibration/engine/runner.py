@@ -18,8 +18,11 @@ from .history import History
 from .inputs import Inputs
 from .pools import Pools
 from .shape import LlamaShape
-from .steps import Move, Row
+from .steps import Move, Row, Sampled
 from .weights import Weights, random_weights, rope_tables
+
+WARM_CHUNKS = 9
+"""Chunks of one step that are compiled for ahead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,15 +48,6 @@ class EngineSize:
                 raise ValueError(f"{name}(={getattr(self, name)}) must be > 0.")
         if self.num_host_blocks < 0:
             raise ValueError(f"num_host_blocks(={self.num_host_blocks}) must be >= 0.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampled:
-    """What a step gave, row by row of those that sample."""
-
-    tokens: list[list[int]]
-    """From the best on, as many ranks as somebody asked for."""
-    best_logits: list[float]
 
 
 class Runner:
@@ -92,7 +86,8 @@ class Runner:
             # the samples of a group that is computed again add some to a step
             max_tokens=size.max_num_batched_tokens + size.max_num_seqs * size.block_size,
             max_seqs=max(size.max_num_seqs, *buckets_up_to(size.max_num_seqs)),
-            max_blocks=-(-size.max_model_len // size.block_size) + 1,
+            # rows of a table start at multiples of 16 bytes: kernels are compiled for that
+            max_blocks=-(-size.max_model_len // (4 * size.block_size)) * 4,
             block_size=size.block_size,
             device=device,
         )
@@ -112,6 +107,28 @@ class Runner:
             return 0
         self._graphs = Graphs(self._model, self._inputs, buckets_up_to(self.size.max_num_seqs))
         return len(self._graphs.buckets)
+
+    @torch.inference_mode()
+    def warm(self) -> None:
+        """Run eager steps of all kinds once, so that nothing is compiled while somebody waits.
+
+        Kernels are compiled anew for other powers of two of rows, for multiples of 16, for 1.
+        """
+        if self.device.type != "cuda":
+            return
+        most = self.size.max_num_seqs
+        counts = sorted({*buckets_up_to(most), *(b + 1 for b in buckets_up_to(most)), 3, 5})
+        for count in (count for count in counts if count <= most):
+            best(self._model.logits(self._inputs.blank(count, ())))
+        budget = self.size.max_num_batched_tokens
+        for decodes in (0, 1, 4):
+            for chunks in range(1, 1 + min(most - decodes, WARM_CHUNKS)):
+                length = min((budget - decodes) // chunks, self.size.max_model_len)
+                if length > 1:
+                    best(self._model.logits(self._inputs.blank(decodes, [length] * chunks)))
+        moves = [Move("copy", 0, 0), Move("out", 0, 0), Move("in", 0, 0)]
+        self.pools.move(moves if self.size.num_host_blocks else moves[:1])
+        torch.cuda.synchronize()
 
     @torch.inference_mode()
     def prepare(self, rows: Sequence[Row], history: History) -> int:

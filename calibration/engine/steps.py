@@ -53,6 +53,14 @@ class Work(NamedTuple):
     """Without rows: whether another schedule may find something at once."""
 
 
+class Sampled(NamedTuple):
+    """What a step gave, row by row of those from which somebody samples."""
+
+    tokens: list[list[int]]
+    """From the best on, as many ranks as somebody asked for."""
+    best_logits: list[float]
+
+
 class Ended(NamedTuple):
     """A request that has left, with all of its sequences."""
 

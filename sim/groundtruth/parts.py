@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...calibration.affine import AffineCost
 from ...calibration.engine.arrivals import Arrivals as Arriving
-from ...calibration.step_cost import NS_PER_S, StepCost
+from ...calibration.step_cost import NS_PER_S
 from ..batch import RunningBatch
 from ..content import content_paths
 from ..deployment import Deployment
@@ -20,6 +21,9 @@ from .content import TraceContent
 from .driven import DrivenReplica
 from .recorded import Journal, RecordedSwap, recorded_allocator
 from .stepper import Stepper
+
+NO_COST = AffineCost(base_s=1.0)
+"""Stands where a simulation has step times; nobody asks it: the engine's clock is real."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,11 @@ def check_engine(trace: Arrivals, deployment: Deployment) -> None:
         "pipeline_parallel_size": (1, deployment.pipeline_parallel_size),
         "swap_overlap": (False, deployment.swap_overlap),
     }
+    if deployment.preemption_mode == "auto":
+        raise ValueError(
+            "preemption_mode(=auto) must be recompute, swap or swap_groups: the engine knows no "
+            "step times to weigh."
+        )
     for name, (wanted, given) in needs.items():
         if given != wanted:
             raise ValueError(f"{name}(={given}) must be {wanted}: the engine runs nothing else.")
@@ -76,7 +85,6 @@ def make_parts(
     trace: Arrivals,
     deployment: Deployment,
     *,
-    cost: StepCost,
     num_gpu_blocks: int,
     num_host_blocks: int = 0,
     check: bool = False,
@@ -86,7 +94,6 @@ def make_parts(
     Args:
         trace: what arrives.
         deployment: the server's flags.
-        cost: step times, for a scheduler that weighs them; none are added to the clock.
         num_gpu_blocks: of the pool, the null block included.
         num_host_blocks: for swaps.
         check: verify the ledger after every step.
@@ -115,7 +122,7 @@ def make_parts(
         deployment, num_gpu_blocks, journal, sharing=shares(trace, deployment)
     )
     plain = make_swap(
-        deployment, cost=cost, moves=None, batch=batch, num_host_blocks=num_host_blocks
+        deployment, cost=NO_COST, moves=None, batch=batch, num_host_blocks=num_host_blocks
     )
     groups_only = deployment.preemption_mode == "swap_groups"
     swap = plain and RecordedSwap(num_host_blocks, journal, allocator, groups_only=groups_only)
@@ -127,7 +134,7 @@ def make_parts(
             scheduler=make_scheduler(
                 deployment, allocator, batch, exact_steps=True, keep_log=True, swap=swap
             ),
-            cost=cost,
+            cost=NO_COST,
             recorder=Recorder(),
             on_finish=stepper.left,
             check=check,

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from kvsim.calibration.affine import AffineCost
 from kvsim.calibration.engine.clock import StepClock
 from kvsim.calibration.engine.history import History
 from kvsim.calibration.engine.loop import Loop, Served
@@ -18,7 +17,9 @@ from kvsim.calibration.engine.steps import Work
 from kvsim.sim.deployment import Deployment
 from kvsim.sim.groundtruth.parts import make_parts
 from kvsim.traces import Trace
+from support import sums_runner
 from support.plain_llama import answer
+from support.sums_runner import VOCAB, SumsRunner
 
 BASE_S, PER_TOKEN_S = 0.010, 0.001
 
@@ -36,7 +37,7 @@ class Toy:
     run: Run
     served: Served
     history: History
-    runner: Runner
+    runner: Runner | SumsRunner
     num_sequences: list[int]
     """Of each row."""
 
@@ -52,10 +53,14 @@ class Toy:
             for sample in range(count):
                 prompt = self.history.tokens(first + sample, 0, length)
                 tokens = int(trace.output_tokens[row])
-                shape, weights = self.runner.shape, self.runner.weights
-                found.append(answer(shape, weights, prompt, tokens, sample=sample))
+                found.append(self._answer(prompt, tokens, sample))
             first += count
         return found
+
+    def _answer(self, prompt: list[int], count: int, sample: int) -> list[int]:
+        if isinstance(self.runner, SumsRunner):
+            return sums_runner.answer(prompt, count, sample)
+        return answer(self.runner.shape, self.runner.weights, prompt, count, sample=sample)
 
 
 def run_toy(
@@ -64,15 +69,15 @@ def run_toy(
     num_gpu_blocks: int,
     num_host_blocks: int = 0,
     shape: LlamaShape = TOY,
+    model: bool = True,
     sink: Any = None,
     **flags: Any,
 ) -> Toy:
-    """Serve a trace with the toy."""
+    """Serve a trace with the toy, or without a ``model`` by sums (see ``sums_runner``)."""
     deployment = Deployment(**{"max_model_len": 64, "block_size": 4, **flags})
     parts = make_parts(
         trace,
         deployment,
-        cost=AffineCost(base_s=BASE_S, per_scheduled_token_s=PER_TOKEN_S),
         num_gpu_blocks=num_gpu_blocks,
         num_host_blocks=num_host_blocks,
         check=True,
@@ -85,8 +90,17 @@ def run_toy(
         max_num_seqs=deployment.max_num_seqs,
         max_num_batched_tokens=deployment.max_num_batched_tokens,
     )
-    runner = Runner(shape, size, device=torch.device("cpu"), seed=1, fill=float("nan"))
-    history = History(parts.content, vocab_size=shape.vocab_size, seed=2)
+    if model:
+        runner = Runner(shape, size, device=torch.device("cpu"), seed=1, fill=float("nan"))
+        vocab_size = shape.vocab_size
+    else:
+        vocab_size = VOCAB
+        runner = SumsRunner(
+            num_gpu_blocks=num_gpu_blocks,
+            num_host_blocks=num_host_blocks,
+            block_size=size.block_size,
+        )
+    history = History(parts.content, vocab_size=vocab_size, seed=2)
     run = Run()
     served = Loop(
         steps=parts.stepper,
