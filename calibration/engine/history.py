@@ -44,9 +44,15 @@ class History:
         assert stop <= self.known(sequence), f"token {stop} of sequence {sequence} is not known"
         return self._of(sequence)[first:stop]
 
-    def take(self, sequence: int, token: int) -> None:
-        """A sampled token, where it was not decided before."""
+    def take(self, sequence: int, place: int, token: int) -> None:
+        """A sampled token, where it was not decided before.
+
+        A member of a group that is preempted while it computes again may have been there before.
+        """
         ids, known = self._of(sequence), self.known(sequence)
+        if place < known:
+            return
+        assert place == known, f"token {place} of sequence {sequence}, of which {known} are known"
         if known < len(ids):
             self.num_forced += 1
         else:

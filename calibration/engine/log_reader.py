@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .log import COUNTS, MOVED, QUEUE, SCHEMA, STAMPS, TIMES, Header
+from .log import COUNTS, MOVED, QUEUE, SCHEMA, STAMPS, TIMES, Header, opened
 from .records import RequestRecord, Scheduled, StepRecord
 
 
@@ -61,11 +61,7 @@ def read_log(path: Path) -> Log:
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     """Whole lines up to the first that is not."""
-    with (
-        gzip.open(path, "rt", encoding="utf-8")
-        if _zipped(path)
-        else path.open(encoding="utf-8") as file
-    ):
+    with opened(path, "rt") as file:
         try:
             for text in file:
                 line = json.loads(text)

@@ -184,7 +184,7 @@ class Loop:
     def _take(self, samplers: list[Row], sampled: Sampled) -> None:
         for row, tokens in zip(samplers, sampled.tokens, strict=True):
             for sequence, rank in row.takers:
-                self._history.take(sequence, tokens[rank])
+                self._history.take(sequence, row.past_tokens + row.new_tokens, tokens[rank])
 
     def _leave(self, ended: Ended, now_ns: float) -> None:
         self._sink.request(
