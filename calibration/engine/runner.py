@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .forward import Batch, Model, best
-from .graphs import Graphs, bucket_of, buckets_up_to
+from .graphs import Capture, CudaCapture, Graphs, bucket_of, buckets_up_to
 from .history import History
 from .inputs import Inputs
 from .pools import Pools
@@ -101,12 +101,17 @@ class Runner:
         self._events = _Events() if device.type == "cuda" else None
 
     @torch.inference_mode()
-    def capture(self) -> int:
-        """Capture the decodes of all buckets; how many there are."""
-        if self.size.enforce_eager or self.device.type != "cuda":
+    def capture(self, how: Capture | None = None) -> int:
+        """Capture the decodes of all buckets; how many there are.
+
+        Args:
+            how: by default as CUDA graphs, and none on a CPU.
+        """
+        if self.size.enforce_eager or (how is None and self.device.type != "cuda"):
             return 0
-        self._graphs = Graphs(self._model, self._inputs, buckets_up_to(self.size.max_num_seqs))
-        return len(self._graphs.buckets)
+        buckets = buckets_up_to(self.size.max_num_seqs)
+        self._graphs = Graphs(self._model, self._inputs, buckets, how or CudaCapture())
+        return len(buckets)
 
     @torch.inference_mode()
     def warm(self) -> None:
@@ -182,11 +187,19 @@ class Runner:
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
             return Sampled(tokens=[], best_logits=[])
-        values = out[0][:num_samples].float().cpu()
-        tokens = out[1][:num_samples].view(num_samples, self._ranks).cpu()
+        values = self._fetched(out[0][:num_samples])
+        tokens = self._fetched(out[1][:num_samples]).view(num_samples, self._ranks)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
         if not bool(torch.isfinite(values).all()):
             raise RuntimeError("a logit is not finite: KV was read that nobody has written.")
         return Sampled(tokens=tokens.tolist(), best_logits=values.tolist())
+
+    def _fetched(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy on the host, there after the next synchronisation."""
+        pinned = self.device.type == "cuda"
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
+        return host.copy_(tensor, non_blocking=True)
 
     def gpu_s(self) -> float:
         """Between the events around the last launch, once it is over; NaN on a CPU."""

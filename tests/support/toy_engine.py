@@ -107,10 +107,15 @@ def run_toy(
     num_host_blocks: int = 0,
     shape: LlamaShape = TOY,
     model: bool = True,
+    graphs: bool = False,
     sink: Any = None,
     **flags: Any,
 ) -> Toy:
-    """Serve a trace with the toy, or without a ``model`` by sums (see ``sums_runner``)."""
+    """Serve a trace with the toy, or without a ``model`` by sums (see ``sums_runner``).
+
+    With ``graphs`` steps of decodes are filled up to a bucket and run on the buffers of its graph,
+    eagerly, as a CPU has no graphs.
+    """
     deployment = Deployment(**{"max_model_len": 64, "block_size": 4, **flags})
     parts = make_parts(
         trace,
@@ -129,6 +134,8 @@ def run_toy(
     )
     if model:
         runner = Runner(shape, size, device=torch.device("cpu"), seed=1, fill=float("nan"))
+        if graphs:
+            runner.capture(lambda step: step)
         vocab_size = shape.vocab_size
     else:
         vocab_size = VOCAB

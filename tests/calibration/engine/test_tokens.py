@@ -12,9 +12,9 @@ from support.engine_cases import FORKED, SHARED, SWAPPED, Case
 from support.toy_engine import Toy, run_toy
 
 
-def served(case: Case) -> Toy:
+def served(case: Case, *, graphs: bool = False) -> Toy:
     """The toy's run, whose every answer is compared."""
-    toy = run_toy(case.trace, **case.flags)
+    toy = run_toy(case.trace, graphs=graphs, **case.flags)
     assert toy.served.why == "done"
     assert [one.status for one in toy.run.requests] == ["finished"] * len(case.trace)
     assert any(row.past_tokens and row.new_tokens > 1 for row in toy.rows()), "chunks of prompts"
@@ -36,7 +36,10 @@ def test_prefixes_in_common_and_preemption_by_recompute() -> None:
 
 
 def test_samples_copy_on_write_and_preemption_by_swap() -> None:
-    toy = served(SWAPPED)
+    toy = served(SWAPPED, graphs=True)
+    decodes = [step for step in toy.run.steps if all(row.new_tokens == 1 for row in step.rows)]
+    assert {(len(step.rows), step.bucket) for step in decodes} == {(1, 1), (3, 4), (4, 4)}
+    assert all(step.bucket == 0 for step in toy.run.steps if step not in decodes)
     assert preempted(toy) == [1, 2], "a request of one sequence, and one of three"
     assert sum(step.copied_blocks for step in toy.run.steps) == 4
     assert sum(step.swapped_out_blocks for step in toy.run.steps) == 7
