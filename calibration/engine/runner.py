@@ -114,6 +114,15 @@ class Runner:
         return len(buckets)
 
     @torch.inference_mode()
+    def largest_step(self) -> None:
+        """As many tokens as a step may have, from as many requests: what takes most memory."""
+        budget, most = self.size.max_num_batched_tokens, self.size.max_num_seqs
+        num_chunks = max(1, min(most, budget // 2))
+        longest = -(-budget // num_chunks)
+        chunks = [min(longest, budget - longest * place) for place in range(num_chunks)]
+        best(self._model.logits(self._inputs.blank(0, [count for count in chunks if count > 0])))
+
+    @torch.inference_mode()
     def warm(self) -> None:
         """Run eager steps of all kinds once, so that nothing is compiled while somebody waits.
 
