@@ -14,7 +14,7 @@ from typing import Protocol
 from .arrivals import Arrivals
 from .clock import Clock
 from .history import History
-from .quiet import Compiles, no_garbage_collection
+from .quiet import Compiles
 from .records import RequestRecord, Scheduled, StepRecord
 from .steps import Ended, Move, Row, Sampled, Steps, Work
 
@@ -94,7 +94,7 @@ class Loop:
 
     def serve(self) -> Served:
         """Until everybody is answered."""
-        with no_garbage_collection(), self._compiles.counted():
+        with self._compiles.counted():
             self._clock.start()
             while self._turn():
                 pass

@@ -15,6 +15,7 @@ from .facts import hardware, software
 from .history import History
 from .log import Header, LogWriter
 from .loop import Loop, Served
+from .quiet import no_garbage_collection
 from .runner import EngineSize, Runner
 from .shape import LlamaShape, check_fits
 from .steps import Content, Steps
@@ -89,7 +90,7 @@ def run_session(
         flags=dict(handed.flags),
         trace=dict(handed.trace),
     )
-    with LogWriter(path, header) as log:
+    with LogWriter(path, header) as log, no_garbage_collection():
         served = Loop(
             steps=handed.steps,
             runner=runner,

@@ -20,6 +20,18 @@ Steps = list[tuple[int, list[tuple[int, int, int]]]]
 ORDERED = ("shared", "fan_out", "plain", "swap", "fork_swap", "vllm_v0", "sarathi", "orca")
 
 
+def roomy(kind: str, seed: int) -> Case:
+    """A random case in which every group that is preempted finds room on the host.
+
+    A group that is computed again is one prefill to the simulator; the engine computes sequence by
+    sequence, and what they share in a block that is not full more than once.
+    """
+    case = drawn(kind, seed)
+    if "num_host_blocks" in case.flags:
+        case.flags["num_host_blocks"] = 500
+    return case
+
+
 class Free(FakeMoves):
     """Moves that take no time."""
 
@@ -68,7 +80,7 @@ def driven(toy: Toy) -> Steps:
 
 @pytest.mark.parametrize(
     "case",
-    [SHARED, SWAPPED, *(drawn(kind, 7) for kind in ORDERED)],
+    [SHARED, SWAPPED, *(roomy(kind, seed) for kind in ORDERED for seed in (7, 8, 9))],
     ids=lambda case: case.trace.name,
 )
 def test_the_engine_steps_as_the_simulator_says(case: Case) -> None:
@@ -88,8 +100,8 @@ def test_the_engine_steps_as_the_simulator_says(case: Case) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ORDERED)
 def test_it_does_so_in_many_runs(kind: str) -> None:
-    for seed in range(8, 100):
-        case = drawn(kind, seed)
+    for seed in range(10, 150):
+        case = roomy(kind, seed)
         toy = run_toy(case.trace, model=False, **case.flags)
         assert driven(toy) == simulated(case)[0], case.trace.name
 
