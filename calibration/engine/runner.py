@@ -83,8 +83,10 @@ class Runner:
             fill=fill,
         )
         self._inputs = Inputs(
-            # the samples of a group that is computed again add some to a step
-            max_tokens=size.max_num_batched_tokens + size.max_num_seqs * size.block_size,
+            # a group may compute again in one step all that its samples had in the pool, and what
+            # they shared of a block once for each
+            max_tokens=max(size.max_num_batched_tokens, size.num_gpu_blocks * size.block_size)
+            + size.max_num_seqs * size.block_size,
             max_seqs=max(size.max_num_seqs, *buckets_up_to(size.max_num_seqs)),
             # rows of a table start at multiples of 16 bytes: kernels are compiled for that
             max_blocks=-(-size.max_model_len // (4 * size.block_size)) * 4,

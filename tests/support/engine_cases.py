@@ -25,7 +25,7 @@ class Case:
 def _case(
     name: str, prompts: list[int], outputs: list[int], times_s: list[float], **more: Any
 ) -> Case:
-    names = ("num_samples", "prefix_row", "prefix_tokens")
+    names = ("num_samples", "prefix_row", "prefix_tokens", "cancel_s")
     columns = {key: np.array(more.pop(key)) for key in names if key in more}
     trace = Trace(
         name=name,
@@ -72,7 +72,8 @@ FORKED = _case(
 )
 """Six blocks; two samples of three of them, whose KV is computed again."""
 
-KINDS = ("shared", "fan_out", "plain", "swap", "fork", "fork_swap", "vllm_v0", "sarathi", "orca")
+SCHEDULERS = ("vllm_v0", "sarathi", "orca")
+KINDS = ("shared", "fan_out", "plain", "swap", "fork", "fork_swap", "gone", *SCHEDULERS)
 
 
 def drawn(kind: str, seed: int) -> Case:
@@ -94,9 +95,12 @@ def drawn(kind: str, seed: int) -> Case:
         more["num_samples"] = [draw.randint(1, 4) for _ in range(count)]
     if kind == "fan_out":
         more["parallel_sampling"] = "fan_out"
-    if kind in ("swap", "fork_swap"):
+    if kind in ("swap", "fork_swap", "gone"):
         more |= {"preemption_mode": "swap", "num_host_blocks": draw.choice([2, 5, 30])}
-    if kind in ("vllm_v0", "sarathi", "orca"):
+    if kind == "gone":
+        patience_s = [draw.choice([np.nan, 0.001 * draw.randint(1, 400)]) for _ in prompts]
+        more |= {"cancel_s": patience_s, "num_samples": [draw.choice([1, 1, 3]) for _ in prompts]}
+    if kind in SCHEDULERS:
         more |= {"scheduler": kind, "max_num_batched_tokens": 64}
     longest = max(-(-(a + b) // size) for a, b in zip(prompts, outputs, strict=True))
     more["num_gpu_blocks"] = longest + 1 + draw.randint(1, 24 // size + 3)
