@@ -8,12 +8,14 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from kvsim.calibration.engine.log import Header, LogWriter
+from kvsim.calibration.engine.log import SCHEMA, Header, LogWriter
 from kvsim.calibration.engine.log_reader import Log, read_log
+from kvsim.calibration.engine.loop import Served
 from kvsim.calibration.engine.records import RequestRecord, Scheduled, StepRecord
 
 NAN = math.nan
@@ -209,6 +211,14 @@ def test_a_compact_log_of_a_long_run_is_small(tmp_path: Path) -> None:
             log.step(step(number / 100, *((one, 1, 500 + number) for one in range(64))))
     assert path.stat().st_size < 64 * 1000, "a byte for each row is more than it takes"
     assert len(gzip.decompress(path.read_bytes())) < 200 * 1000
+
+
+def test_the_formats_page_names_every_key(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "formats.md").read_text("utf-8")
+    lines = map(json.loads, written(tmp_path / "run.jsonl").read_text().splitlines())
+    keys = {key for line in lines for key in line} | {field.name for field in fields(Served)}
+    for key in (*keys, SCHEMA):
+        assert f"`{key}`" in page, key
 
 
 def test_reading_needs_no_torch() -> None:
