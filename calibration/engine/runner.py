@@ -208,7 +208,7 @@ class Runner:
 
     def _fetched(self, tensor: torch.Tensor) -> torch.Tensor:
         """A copy on the host, there after the next synchronisation."""
-        pinned = self.device.type == "cuda"
+        pinned = self.device.type == "cuda" and tensor.numel() > 0
         host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
         return host.copy_(tensor, non_blocking=True)
 

@@ -25,7 +25,7 @@ class Case:
 def _case(
     name: str, prompts: list[int], outputs: list[int], times_s: list[float], **more: Any
 ) -> Case:
-    names = ("num_samples", "prefix_row", "prefix_tokens", "cancel_s")
+    names = ("num_samples", "prefix_row", "prefix_tokens", "cancel_s", "priority")
     columns = {key: np.array(more.pop(key)) for key in names if key in more}
     trace = Trace(
         name=name,
@@ -71,6 +71,20 @@ FORKED = _case(
     num_gpu_blocks=7,
 )
 """Six blocks; two samples of three of them, whose KV is computed again."""
+
+TWICE = _case(
+    "twice",
+    [8, 4, 4, 23, 4, 14, 9],
+    [4, 6, 3, 11, 12, 7, 1],
+    [0.002, 0.049, 0.053, 0.072, 0.075, 0.191, 0.275],
+    num_samples=[2, 1, 4, 1, 2, 3, 3],
+    priority=[2, 0, 0, 2, 2, 0, 2],
+    block_size=3,
+    max_num_seqs=8,
+    num_gpu_blocks=14,
+    scheduling_policy="priority",
+)
+"""Two samples are preempted again while their KV is computed again, the first one's done."""
 
 SCHEDULERS = ("vllm_v0", "sarathi", "orca")
 KINDS = ("shared", "fan_out", "plain", "swap", "fork", "fork_swap", "gone", *SCHEDULERS)

@@ -14,7 +14,7 @@ from kvsim.calibration.engine.loop import Loop, Served
 from kvsim.calibration.engine.records import Run, Scheduled
 from kvsim.calibration.engine.runner import EngineSize, Runner
 from kvsim.calibration.engine.shape import TOY, LlamaShape
-from kvsim.calibration.engine.steps import Steps, Work
+from kvsim.calibration.engine.steps import Row, Steps, Work
 from kvsim.sim.deployment import Deployment
 from kvsim.sim.groundtruth.parts import make_parts
 from kvsim.traces import Trace
@@ -43,6 +43,8 @@ class Toy:
     """Of each row."""
     blocks_in_common: bool
     """Whether two sequences of one step had a block in common."""
+    shown: list[Row]
+    """All rows, as the engine was handed them."""
 
     def outputs(self) -> list[list[int]]:
         """What the engine answered, sequence by sequence."""
@@ -88,11 +90,14 @@ class _Watched:
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
         self.blocks_in_common = False
+        self.rows: list[Row] = []
 
     def schedule(self, now_ns: float) -> Work | None:
         """The next step."""
         work = self._steps.schedule(now_ns)
-        for a, b in combinations(() if work is None else work.rows, 2):
+        rows = [] if work is None else work.rows
+        self.rows += rows
+        for a, b in combinations(rows, 2):
             self.blocks_in_common |= bool(set(a.table) & set(b.table))
         return work
 
@@ -163,4 +168,5 @@ def run_toy(
         runner=runner,
         num_sequences=[len(row) for row in parts.rows],
         blocks_in_common=watched.blocks_in_common,
+        shown=watched.rows,
     )

@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 
 from kvsim.calibration.engine.steps import Move
-from support.engine_cases import FORKED, KINDS, SHARED, SWAPPED, Case, drawn
+from support.engine_cases import FORKED, KINDS, SHARED, SWAPPED, TWICE, Case, drawn
 from support.sums_runner import SumsRunner
 from support.toy_engine import Toy, run_toy
 
@@ -23,7 +23,7 @@ def served(case: Case) -> Toy:
     return toy
 
 
-@pytest.mark.parametrize("case", [SHARED, SWAPPED, FORKED], ids=lambda case: case.trace.name)
+@pytest.mark.parametrize("case", [SHARED, SWAPPED, FORKED, TWICE], ids=lambda case: case.trace.name)
 def test_the_named_cases(case: Case) -> None:
     served(case)
 
@@ -56,6 +56,15 @@ def sweep(kind: str, seeds: range) -> Counter[str]:
         seen["preempted"] += sum(one.preemptions for one in toy.run.requests)
         seen["cached"] += sum(one.cached_tokens for one in toy.run.requests)
     return seen
+
+
+def test_nobody_samples_before_the_end_of_a_prompt() -> None:
+    rows = run_toy(SHARED.trace, model=False, **SHARED.flags).shown
+    at_the_end = [row for row in rows if row.takers]
+    middle = [row for row in rows if not row.takers]
+    assert middle[0].new_tokens == 8, "of a prompt of eleven"
+    assert {row.past_tokens + row.new_tokens for row in middle} & {11, 14} == set()
+    assert len(at_the_end) == sum(SHARED.trace.output_tokens)
 
 
 def without_the_last_copy(moves: list[Move]) -> list[Move]:
