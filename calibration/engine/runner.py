@@ -19,10 +19,8 @@ from .inputs import Inputs
 from .pools import Pools
 from .shape import LlamaShape
 from .steps import Move, Row, Sampled
+from .warming import warm_steps
 from .weights import Weights, random_weights, rope_tables
-
-WARM_CHUNKS = 9
-"""Chunks of one step that are compiled for ahead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,22 +124,12 @@ class Runner:
 
     @torch.inference_mode()
     def warm(self) -> None:
-        """Run eager steps of all kinds once, so that nothing is compiled while somebody waits.
-
-        Kernels are compiled anew for other powers of two of rows, for multiples of 16, for 1.
-        """
+        """Run eager steps of all kinds, and moves, once; on a CPU nothing is compiled."""
         if self.device.type != "cuda":
             return
-        most = self.size.max_num_seqs
-        counts = sorted({*buckets_up_to(most), *(b + 1 for b in buckets_up_to(most)), 3, 5})
-        for count in (count for count in counts if count <= most):
-            best(self._model.logits(self._inputs.blank(count, ())))
-        budget = self.size.max_num_batched_tokens
-        for decodes in (0, 1, 4):
-            for chunks in range(1, 1 + min(most - decodes, WARM_CHUNKS)):
-                length = min((budget - decodes) // chunks, self.size.max_model_len)
-                if length > 1:
-                    best(self._model.logits(self._inputs.blank(decodes, [length] * chunks)))
+        limits = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
+        for step in warm_steps(**{name: getattr(self.size, name) for name in limits}):
+            best(self._model.logits(self._inputs.blank(*step)))
         moves = [Move("copy", 0, 0), Move("out", 0, 0), Move("in", 0, 0)]
         self.pools.move(moves if self.size.num_host_blocks else moves[:1])
         torch.cuda.synchronize()
