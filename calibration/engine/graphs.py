@@ -1,0 +1,90 @@
+"""Decodes as captured CUDA graphs, one for each bucket of batch sizes.
+
+A step of decodes runs the graph of the next larger bucket; the rows that fill it up read and write
+nothing. The lengths are read on the device (``kernels.work_list``), so one graph serves all.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+
+from .forward import Batch, Model, best
+from .inputs import Inputs
+
+BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+"""Batch sizes that are captured."""
+
+Out = tuple[torch.Tensor, torch.Tensor]
+Replay = Callable[[], Out]
+"""Runs a captured step on what lies in its input buffers; gives its output buffers."""
+Capture = Callable[[Replay], Replay]
+"""From a step to its replay."""
+
+
+def buckets_up_to(max_num_seqs: int) -> tuple[int, ...]:
+    """The sizes that a server of so many seats needs."""
+    return BUCKETS[: bisect_left(BUCKETS, max_num_seqs) + 1]
+
+
+def bucket_of(num_rows: int, buckets: Sequence[int]) -> int:
+    """The smallest that holds so many rows; 0 where none does."""
+    place = bisect_left(buckets, num_rows)
+    return buckets[place] if num_rows and place < len(buckets) else 0
+
+
+class Graphs:
+    """All buckets of one model, captured from the largest down.
+
+    Args:
+        model: whose steps they are.
+        inputs: the buffers that they read.
+        buckets: sizes, ascending.
+        capture: how a step becomes a replay.
+    """
+
+    def __init__(
+        self, model: Model, inputs: Inputs, buckets: Sequence[int], capture: Capture
+    ) -> None:
+        self.buckets = tuple(buckets)
+        self._replays = {
+            bucket: capture(partial(_step, model, inputs.decodes(bucket)))
+            for bucket in reversed(self.buckets)
+        }
+
+    def replay(self, bucket: int) -> Out:
+        """Logits and tokens of the step that lies in the input buffers."""
+        return self._replays[bucket]()
+
+
+def _step(model: Model, batch: Batch) -> Out:
+    return best(model.logits(batch))
+
+
+class CudaCapture:
+    """Captures on the current device; all graphs take their memory from one pool."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, step: Replay) -> Replay:
+        """Run twice on a side stream (kernels compile, libraries take their memory), then once."""
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            step()
+            step()
+        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            out = step()
+
+        def replay() -> Out:
+            graph.replay()
+            return out
+
+        return replay

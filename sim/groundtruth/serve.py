@@ -1,0 +1,99 @@
+"""One run of the engine on a trace, into a log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ...calibration.engine.shape import LlamaShape
+from ...traces import Trace
+from ..deployment import Deployment
+from .parts import make_parts
+
+Report = Callable[[str, int, int], None]
+"""Told what is done: a title, how much of it, of how much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRun:
+    """What to run.
+
+    Raises:
+        ValueError: pools or minutes below their least.
+    """
+
+    shape: LlamaShape
+    deployment: Deployment
+    num_gpu_blocks: int
+    """Of the pool, the null block included; set by hand so that preemption happens, or not."""
+    num_host_blocks: int = 0
+    minutes: float = float("inf")
+    """No request is let in later; those let in are answered."""
+    device: str = "cuda"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.minutes > 0:
+            raise ValueError(f"minutes(={self.minutes:g}) must be > 0.")
+        if self.num_gpu_blocks < 2:
+            raise ValueError(
+                f"num_gpu_blocks(={self.num_gpu_blocks}) must be >= 2: block 0 is the null block."
+            )
+        swaps = self.deployment.preemption_mode != "recompute"
+        if swaps and self.num_host_blocks < 1:
+            raise ValueError(
+                f"num_host_blocks(={self.num_host_blocks}) must be > 0 with preemption_mode "
+                f"{self.deployment.preemption_mode}."
+            )
+
+    @property
+    def kv_tokens(self) -> int:
+        """That the pool holds."""
+        return self.num_gpu_blocks * self.deployment.block_size
+
+
+def serve_trace(trace: Trace, run: EngineRun, path: Path, report: Report | None = None) -> None:
+    """Serve a trace in real time and write its log.
+
+    Args:
+        trace: with arrival times.
+        run: model, server, pools.
+        path: of the log, ``.jsonl`` or ``.jsonl.gz``.
+        report: told about progress.
+
+    Raises:
+        ValueError: what the engine does not run, a trace beyond its length, a card with too little
+            memory or none at all.
+    """
+    from ...calibration.engine.runner import EngineSize
+    from ...calibration.engine.session import Handed, device_for, run_session
+
+    flags = run.deployment
+    blocks = {"num_gpu_blocks": run.num_gpu_blocks, "num_host_blocks": run.num_host_blocks}
+    parts = make_parts(
+        trace, flags, num_gpu_blocks=run.num_gpu_blocks, num_host_blocks=run.num_host_blocks
+    )
+    device = device_for(run.device, run.shape, kv_tokens=run.kv_tokens)
+    limits = ("block_size", "max_model_len", "max_num_seqs", "max_num_batched_tokens")
+    run_session(
+        Handed(
+            steps=parts.stepper,
+            content=parts.content,
+            arrivals=parts.arrivals,
+            prompt_tokens=parts.prompt_tokens,
+            flags=asdict(flags) | blocks | {"seed": run.seed},
+            trace={"name": trace.name, "digest": trace.digest, "requests": len(trace)},
+        ),
+        shape=run.shape,
+        size=EngineSize(
+            **blocks,
+            **{name: getattr(flags, name) for name in limits},
+            enforce_eager=flags.enforce_eager,
+        ),
+        device=device,
+        path=path,
+        seed=run.seed,
+        stop_s=run.minutes * 60,
+        report=report,
+    )
