@@ -157,11 +157,32 @@ def _run_parallel(
             lives = LIVES if len(left) < before else lives - 1
             why = f"{backend} lost its workers ({type(error).__name__})."
             if not lives:
-                for key in left:
-                    runs.take(key, Outcome(kind=LOST, reason=why))
+                _one_by_one(left, runs, run_all, timeout_s, why)
                 return
             first, *rest = left.items()  # which may have been it: the others are not to wait for it
             left = dict([*rest, first])
+
+
+def _one_by_one(
+    calls: Mapping[str, bytes],
+    runs: _Runs,
+    run_all: Callable[[list[Callable[[], tuple[str, Outcome]]]], Iterator[tuple[str, Outcome]]],
+    timeout_s: float | None,
+    why: str,
+) -> None:
+    """Each alone, so that none is blamed for what ran beside it; workers that are gone are gone."""
+    lives = LIVES
+    for key, call in calls.items():
+        outcome = Outcome(kind=LOST, reason=why)
+        if lives:
+            try:
+                ((_, outcome),) = run_all([partial(_named, key, call, timeout_s)])
+                lives = LIVES
+            except ValueError:
+                raise
+            except Exception:  # it was this one, or nobody is there any more
+                lives -= 1
+        runs.take(key, outcome)
 
 
 def _named(key: str, call: bytes, timeout_s: float | None) -> tuple[str, Outcome]:
