@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 import matplotlib
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from ..sim.files import write_files
 from ..sim.parallel import run_each
@@ -73,8 +75,14 @@ def _forms_of(pickled: bytes) -> Drawn:
 
 
 def _forms(picture: Picture) -> Drawn:
+    """Laid out once, with its title; the page's form is the part below it."""
     with fresh():
-        return Drawn(inline(picture), png(picture), svg_file(picture))
+        with _titled(picture) as title:
+            file = _svg_file(picture)
+            picture.figure.set_layout_engine(None)  # the other two stay as this one
+            pixels = _saved(picture, "png", dpi=PNG_DPI)
+            top_in = title.get_window_extent().y0 / picture.figure.dpi
+        return Drawn(inline(picture, top_in=top_in), pixels, file)
 
 
 def png(picture: Picture) -> bytes:
@@ -86,7 +94,11 @@ def png(picture: Picture) -> bytes:
 def svg_file(picture: Picture) -> bytes:
     """The drawing with its title above it, on white: a file that stands alone."""
     with _titled(picture):
-        drawing = _drawn(picture, transparent=False)
+        return _svg_file(picture)
+
+
+def _svg_file(picture: Picture) -> bytes:
+    drawing = _drawn(picture, transparent=False)
     drawing = drawing.replace("var(--font)", FILE_FONT)
     words = f"<title>{_escaped(picture.title)}</title>\n<desc>{_escaped(picture.alt)}</desc>\n"
     head, start, rest = drawing.partition(">\n")
@@ -107,58 +119,70 @@ def write_png(draw: Callable[[], Picture], out: str) -> Path:
     return write_files(path.parent, {path.name: data})[0]
 
 
-def inline(picture: Picture) -> str:
-    """An ``<svg>`` element, or pixels for a light and a dark page where the drawing is large."""
-    drawing = svg(picture)
+def inline(picture: Picture, *, top_in: float | None = None) -> str:
+    """An ``<svg>`` element, or pixels for a light and a dark page where the drawing is large.
+
+    Args:
+        picture: what to draw.
+        top_in: inches of the figure, from its lower end, that are shown; by default all.
+    """
+    drawing = svg(picture, top_in=top_in)
     if len(_IMAGE.sub("", drawing)) <= MAX_SVG_BYTES:
         return drawing
-    light, dark = _pixels(picture, dark=False), _pixels(picture, dark=True)
+    light, dark = (_pixels(picture, dark=dark, top_in=top_in) for dark in (False, True))
     return (
         f'<picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img alt="{_escaped(picture.alt)}" src="{light}"></picture>'
     )
 
 
-def svg(picture: Picture) -> str:
+def svg(picture: Picture, *, top_in: float | None = None) -> str:
     """The drawing as an element for an HTML page: no title, no background, no namespaces."""
-    text = _NAMESPACES.sub("", _drawn(picture, transparent=True)).replace("xlink:href", "href")
+    text = _NAMESPACES.sub("", _drawn(picture, transparent=True, top_in=top_in)).replace(
+        "xlink:href", "href"
+    )
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     label = f'<svg role="img" aria-label="{_escaped(picture.alt)}" '
     return text.replace("<svg ", label, 1).strip()
 
 
-def _pixels(picture: Picture, *, dark: bool) -> str:
+def _pixels(picture: Picture, *, dark: bool, top_in: float | None) -> str:
     """A PNG without background as a data URI."""
     with darkened(picture.figure) if dark else nullcontext():
-        data = _saved(picture, "png", dpi=PNG_DPI, transparent=True)
+        data = _saved(picture, "png", dpi=PNG_DPI, transparent=True, top_in=top_in)
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
 @contextmanager
-def _titled(picture: Picture) -> Iterator[None]:
+def _titled(picture: Picture) -> Iterator[Text]:
     """Within it, the figure has its title above it: the page has a heading instead."""
     title = picture.figure.suptitle(
         picture.title, x=0.012, ha="left", size=FONT_PT + 1.5, weight="bold", color=INK
     )
-    yield
+    yield title
     title.set_text("")
     title.set_in_layout(False)
 
 
-def _drawn(picture: Picture, *, transparent: bool) -> str:
+def _drawn(picture: Picture, *, transparent: bool, top_in: float | None = None) -> str:
     """Matplotlib's SVG, shortened: no prologue, no metadata, ids and fonts by name."""
     settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": picture.name}
     with matplotlib.rc_context(settings):
-        text = _saved(picture, "svg", transparent=transparent).decode()
+        text = _saved(picture, "svg", transparent=transparent, top_in=top_in).decode()
     text = _PROLOGUE.sub("", text)
     text = _PATH.sub(lambda match: _shortened(match[0]), text)
     text = _FONT.sub(lambda match: _font(match[1] or match[2]), text)
     return _renumbered(text, picture.name)
 
 
-def _saved(picture: Picture, kind: str, **settings: object) -> bytes:
+def _saved(
+    picture: Picture, kind: str, *, top_in: float | None = None, **settings: object
+) -> bytes:
     buffer = io.BytesIO()
+    if top_in is not None:
+        width_in = picture.figure.get_size_inches()[0]
+        settings["bbox_inches"] = Bbox.from_extents(0, 0, width_in, top_in)
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     picture.figure.savefig(buffer, format=kind, metadata=metadata, **settings)  # type: ignore[arg-type]
     return buffer.getvalue()

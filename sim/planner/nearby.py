@@ -1,8 +1,9 @@
 """The rate that a server holds, where about that rate is known: a few probes around it.
 
-From the known rate the bracket opens by doubling strides until one end holds and the other does
-not; then it is narrowed by regula falsi on the attainment. The answer is where the attainment,
-taken as a line between the two ends, crosses the objective's quantile, so that it moves smoothly
+The share of misses grows with the rate about as a power of it, so that the next rate to probe is
+where a line through two probes, on logarithmic scales, meets what the objective allows; with one
+probe, a line of the usual steepness. Until one rate holds and another does not, the probe is a
+little beyond. The answer is where the line between the two ends crosses, so that it moves smoothly
 with what is varied: differences of two searches are not lost in the bracket's width. No rate above
 what the server finishes under backlog is held, however short the trace.
 """
@@ -10,6 +11,7 @@ what the server finishes under backlog is held, however short the trace.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import exp, log
 
 from ...calibration.varied import ScaledCost
 from ...traces import Trace
@@ -18,15 +20,24 @@ from ..server import Server
 from ..slo import SLO
 from .probe import Probe, probe
 
-TOLERANCE = 0.04
+TOLERANCE = 0.1
 """Relative width of the bracket in which the search ends; the crossing is within."""
 FINE_TOLERANCE = 0.005
 """The same where a rate fails although enough requests keep their limits: nothing crosses there."""
-FIRST_STRIDE = 0.06
-"""Relative; the next ones are each twice as long."""
+STEEPNESS = 8.0
+"""Exponent of the rate with which misses grow, where it is not known."""
+LEAST_STEEP, MOST_STEEP = 3.0, 24.0
+"""What is believed of a line through two probes that are near each other."""
+BEYOND = 1.03
+"""Past the crossing, so that the probe is on its other side."""
+FIRST_STRIDE, FARTHEST = 0.06, 1.5
+"""Relative; a search that goes on in one direction goes at least so far, twice as far each time; at
+most so many times the rate."""
 MOST_PROBES = 14
 MOST_REFINING = 2
 """Of them, once the bracket has two ends: the answer lies on a line between its ends anyway."""
+LEAST_MISSES = 0.5
+"""What stands for no miss at all where a logarithm is taken."""
 LEAST_SHARE = 0.01
 """Of the known rate, below which nothing is held."""
 CERTAIN_SHARE = 0.8
@@ -74,6 +85,7 @@ class _Search:
         self._doubtful_per_s = CERTAIN_SHARE * saturated_per_s
         self._top_per_s: float | None = None
         self._num_probes = 0
+        self._allowed = max(1 - slo.quantile, LEAST_MISSES / len(trace))
 
     def run(self, near_per_s: float) -> Held:
         low, high = self._bracket(near_per_s)
@@ -85,32 +97,48 @@ class _Search:
             near = TOLERANCE if crosses else FINE_TOLERANCE
             if high.rate_per_s - low.rate_per_s <= near * high.rate_per_s:
                 break
-            share = min(max(self._share(low, high), 0.1), 0.9) if crosses else 0.5
-            found = self._probe(low.rate_per_s + share * (high.rate_per_s - low.rate_per_s))
+            found = self._probe(self._crossing(low, high) if crosses else _middle(low, high))
             low, high = (found, high) if found.holds else (low, found)
         if high is None or high.attainment >= self._slo.quantile:
             return _held(low, low.rate_per_s)
-        rate = low.rate_per_s + self._share(low, high) * (high.rate_per_s - low.rate_per_s)
-        return _held(low, rate)
+        return _held(low, self._crossing(low, high))
 
     def _bracket(self, near_per_s: float) -> tuple[Probe | None, Probe | None]:
         """A rate that holds and one that does not; None where there is no such rate."""
-        first = self._probe(self._capped(near_per_s))
-        stride, last = FIRST_STRIDE, first
-        while last.holds:
-            rate = self._capped(last.rate_per_s * (1 + stride))
-            if rate <= last.rate_per_s:
-                return last, None
-            found = self._probe(rate)
-            if not found.holds:
-                return last, found
-            last, stride = found, 2 * stride
-        while last.rate_per_s > LEAST_SHARE * near_per_s:
-            found = self._probe(last.rate_per_s * max(1 - stride, 0.25))
-            if found.holds:
-                return found, last
-            last, stride = found, 2 * stride
-        return None, last
+        low: Probe | None = None
+        high: Probe | None = None
+        rate, steep, stride = self._capped(near_per_s), STEEPNESS, FIRST_STRIDE
+        while low is None or high is None:
+            found, last = self._probe(rate), low or high
+            if last is not None:
+                steep = self._steepness(last, found)
+            low, high = (found, high) if found.holds else (low, found)
+            factor = exp((log(self._allowed) - self._log_misses(found)) / steep)
+            if high is None:
+                rate = self._capped(rate * min(max(factor * BEYOND, 1 + stride), FARTHEST))
+                if rate <= found.rate_per_s:
+                    return found, None
+            elif low is None:
+                if rate <= LEAST_SHARE * near_per_s:
+                    return None, found
+                rate *= max(min(factor / BEYOND, 1 - stride), 1 / FARTHEST**2)
+            stride = min(2 * stride, 0.5)
+        return low, high
+
+    def _steepness(self, one: Probe, other: Probe) -> float:
+        """Of the line through two probes, within what is believed."""
+        run = log(other.rate_per_s / one.rate_per_s)
+        rise = self._log_misses(other) - self._log_misses(one)
+        return min(max(rise / run, LEAST_STEEP), MOST_STEEP) if run else STEEPNESS
+
+    def _crossing(self, low: Probe, high: Probe) -> float:
+        """Where between two rates as many miss as the objective allows."""
+        few, many = self._log_misses(low), self._log_misses(high)
+        share = (log(self._allowed) - few) / (many - few) if many > few else 0.0
+        return low.rate_per_s * (high.rate_per_s / low.rate_per_s) ** min(max(share, 0.0), 1.0)
+
+    def _log_misses(self, found: Probe) -> float:
+        return log(max(1 - found.attainment, LEAST_MISSES / max(found.num_counted, 1)))
 
     def _capped(self, rate_per_s: float) -> float:
         """At most what the server finishes under backlog, which is run where that is in doubt."""
@@ -120,11 +148,6 @@ class _Search:
             self._top_per_s = _saturated_per_s(self._server, self._trace)
             self._doubtful_per_s = min(self._doubtful_per_s, self._top_per_s)
         return min(rate_per_s, self._top_per_s)
-
-    def _share(self, low: Probe, high: Probe) -> float:
-        """Of the bracket, below the crossing of the quantile."""
-        fall = low.attainment - high.attainment
-        return (low.attainment - self._slo.quantile) / fall if fall > 0 else 0.0
 
     def _probe(self, rate_per_s: float) -> Probe:
         self._num_probes += 1
@@ -146,6 +169,10 @@ def _saturated_per_s(server: Server, trace: Trace) -> float:
     if not backlog.saturated or backlog.num_finished < wanted // TURNOVERS:  # the window is short
         _, backlog = saturate(server, trace, num_requests=longest)
     return backlog.requests_per_s
+
+
+def _middle(low: Probe, high: Probe) -> float:
+    return (low.rate_per_s + high.rate_per_s) / 2
 
 
 def _held(low: Probe, rate_per_s: float) -> Held:
