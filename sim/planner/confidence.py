@@ -17,14 +17,15 @@ from dataclasses import dataclass
 
 from ...traces import Trace
 from ..job import Report
+from ..parallel import run_each
 from ..slo import SLO
 from .interval import Interval
 from .judged import Judged, errors_are_common
 from .option import Option
 from .reached import beyond_profile
-from .scenarios import enough_requests, run_scenarios, subject_of, traces_of
+from .scenarios import enough_requests, runs_of, scenario_tasks, subject_of, traces_of
 from .spread import Spread
-from .tornado import Leverage, leverage
+from .tornado import Leverage, inputs_of, lever_tasks, leverage
 
 RUNS = 20
 
@@ -163,10 +164,13 @@ def confidence(
     _check(winner, runs, most)
     traces = traces_of(trace, seed=seed, runs=runs, most_requests=most)
     subjects = [subject_of(option) for option in options]
-    found = run_scenarios(subjects, traces, slo, title="how sure", jobs=jobs, report=report)
+    inputs = inputs_of(subjects[0], traces.base, slo)
+    tasks = [*scenario_tasks(subjects, traces, slo), *lever_tasks(inputs, traces.base)]
+    found = iter(run_each(tasks, title="how sure", jobs=jobs, report=report))
+    runs_of_each = [runs_of(found, traces) for _ in options]
     judged = [
         Judged.of(option, one, shrink=traces.shrink, target_rate_per_s=target_rate_per_s)
-        for option, one in zip(options, found, strict=True)
+        for option, one in zip(options, runs_of_each, strict=True)
     ]
     common = runner_up is None or errors_are_common(winner.server, runner_up.server)
     num_lost, ends_lost = _losses(judged, common=common) if runner_up else (0, ())
@@ -178,9 +182,7 @@ def confidence(
         ends_lost=ends_lost,
         common_mode=common,
         beyond=beyond_profile(winner, trace),
-        leverage=leverage(
-            winner, subjects[0], found[0], traces.base, slo, jobs=jobs, report=report
-        ),
+        leverage=leverage(winner, inputs, runs_of_each[0], found),
         seed=seed,
         num_requests=len(traces.base),
         num_of=len(trace),

@@ -33,7 +33,7 @@ from ..slo import SLO
 MIN_SHORT, SHORT_TURNOVERS, SHORT_SHARE = 3_200, 16, 0.25
 """Requests of the short extent, at least, and in turnovers: requests that run at once. Of a long
 trace no more than this share: what it finds is confirmed in any case."""
-MIN_LONG, LONG_TURNOVERS, MAX_LONG = 6_400, 40, 40_000
+MIN_LONG, LONG_TURNOVERS, MAX_LONG = 6_400, 40, 9_600
 """Of the long one; a longer trace is cut there, unless the turnovers ask for more."""
 NUM_PIECES = 8
 LEAST_WARM_UP, MOST_WARM_UP, MOST_COOLING = 0.02, 0.25, 0.1

@@ -135,7 +135,8 @@ class _Search:
         """Where between two rates as many miss as the objective allows."""
         few, many = self._log_misses(low), self._log_misses(high)
         share = (log(self._allowed) - few) / (many - few) if many > few else 0.0
-        return low.rate_per_s * (high.rate_per_s / low.rate_per_s) ** min(max(share, 0.0), 1.0)
+        wide = log(high.rate_per_s / low.rate_per_s)
+        return low.rate_per_s * exp(wide * min(max(share, 0.0), 1.0))
 
     def _log_misses(self, found: Probe) -> float:
         return log(max(1 - found.attainment, LEAST_MISSES / max(found.num_counted, 1)))

@@ -13,9 +13,10 @@ two of them is the servers. Long traces are thinned to keep this short; a spread
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from math import ceil, sqrt
 
 import numpy as np
@@ -154,6 +155,13 @@ def run_scenarios(
         jobs: processes.
         report: told about progress.
     """
+    tasks = scenario_tasks(subjects, traces, slo)
+    found = iter(run_each(tasks, title=title, jobs=jobs, report=report))
+    return [runs_of(found, traces) for _ in subjects]
+
+
+def scenario_tasks(subjects: Sequence[Subject], traces: Traces, slo: SLO) -> list[Task[Held]]:
+    """Every subject in every scenario, in the order in which :func:`runs_of` takes them."""
     tasks: list[Task[Held]] = []
     for subject in subjects:
         ends = ends_of(subject, traces.base)
@@ -164,16 +172,13 @@ def run_scenarios(
         ]
         for name, one, trace in here:
             tasks.append((f"{subject.title}, {name}", partial(held_by, one, slo, trace)))
-    found = iter(run_each(tasks, title=title, jobs=jobs, report=report))
-    return [
-        Runs(
-            base=next(found),
-            worse=next(found),
-            better=next(found),
-            draws=tuple(next(found) for _ in traces.draws),
-        )
-        for _ in subjects
-    ]
+    return tasks
+
+
+def runs_of(found: Iterator[Held], traces: Traces) -> Runs:
+    """The next subject's part of what the tasks have found."""
+    base, worse, better, *draws = islice(found, 3 + len(traces.draws))
+    return Runs(base=base, worse=worse, better=better, draws=tuple(draws))
 
 
 def ends_of(subject: Subject, trace: Trace) -> dict[str, Subject]:

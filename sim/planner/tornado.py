@@ -7,6 +7,7 @@ objective's limits; and, where a prefix cache finds something, the cache switche
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -15,8 +16,7 @@ import numpy as np
 from ...traces import Trace
 from ...traces.bootstrap import session_starts_s
 from ..content import shared_prefixes
-from ..job import Report
-from ..parallel import Task, run_each
+from ..parallel import Task
 from ..sensitivity import BAND, BLOCK_SOURCE, SUPPOSED, WHAT_IF, Varied, block_band, clock_band_at
 from ..slo import LIMITS, SLO
 from ..summary import plain
@@ -67,39 +67,31 @@ class Leverage:
 
 
 _End = tuple[Subject, SLO]
-_Input = tuple[Varied, _End | None, _End | None]
+Input = tuple[Varied, _End | None, _End | None]
 """An input, at its low end and at its high end; None where that is the base itself."""
 
 
-def leverage(
-    option: Option,
-    subject: Subject,
-    runs: Runs,
-    trace: Trace,
-    slo: SLO,
-    *,
-    jobs: int | None = None,
-    report: Report | None = None,
-) -> Leverage:
-    """Search an option with one input changed at a time.
-
-    Args:
-        option: whose answer it is.
-        subject: the same for the scenarios.
-        runs: of the subject.
-        trace: of ``runs.base``.
-        slo: the objective.
-        jobs: processes.
-        report: told about progress.
-    """
-    inputs = _inputs(subject, trace, slo)
-    tasks: list[Task[Held]] = [
+def lever_tasks(inputs: Sequence[Input], trace: Trace) -> list[Task[Held]]:
+    """A search for each input's ends, in the order in which :func:`leverage` takes them."""
+    return [
         (f"{varied.name.replace('_', ' ')}, {which}", partial(held_by, *end, trace))
         for varied, *ends in inputs
         for which, end in zip(("low", "high"), ends, strict=True)
         if end is not None
     ]
-    found = iter(run_each(tasks, title="what it hangs on", jobs=jobs, report=report))
+
+
+def leverage(
+    option: Option, inputs: Sequence[Input], runs: Runs, found: Iterator[Held]
+) -> Leverage:
+    """What an option's answer is with one input changed at a time.
+
+    Args:
+        option: whose answer it is.
+        inputs: changed.
+        runs: of the option, all as it is known.
+        found: by :func:`lever_tasks`.
+    """
 
     def answer(held: Held) -> Answer:
         return _answer(option, held, runs.base)
@@ -119,7 +111,14 @@ def leverage(
     )
 
 
-def _inputs(subject: Subject, trace: Trace, slo: SLO) -> list[_Input]:
+def inputs_of(subject: Subject, trace: Trace, slo: SLO) -> list[Input]:
+    """What the answer may hang on, with both ends.
+
+    Args:
+        subject: the server.
+        trace: as it came.
+        slo: the objective.
+    """
     server = subject.server
     band, (few, many) = clock_band_at(server, trace, subject.mean_running), block_band(server)
     blocks = server.num_gpu_blocks
@@ -128,7 +127,7 @@ def _inputs(subject: Subject, trace: Trace, slo: SLO) -> list[_Input]:
         return replace(subject, traffic=replace(subject.traffic, **changes)), slo
 
     less, more = 1 - WHAT_IF, 1 + WHAT_IF
-    found: list[_Input] = [
+    found: list[Input] = [
         (
             _varied("step_times", BAND, band.low, band.high, source=band.source),
             None if band.low == 1.0 else (subject.at(clock=band.low), slo),
