@@ -34,8 +34,16 @@ class DecodeCurve:
     longest_floor_ns: float
     longest_ns_per_token: float
 
-    def lines(self, context_tokens: int, longest_context_tokens: int) -> tuple[Line, ...]:
-        """The even batch's line and, where it matters, the longest sequence's."""
+    def lines(
+        self, context_tokens: int, longest_context_tokens: int, added_ns: float = 0.0
+    ) -> tuple[Line, ...]:
+        """The even batch's line and, where it matters, the longest sequence's.
+
+        Args:
+            context_tokens: of all decodes.
+            longest_context_tokens: of one; 0 where it is not known.
+            added_ns: to each step, for what is not attention.
+        """
         decodes = self.decodes
         index = max(0, bisect_right(self.knots, context_tokens) - 1)
         past = context_tokens - self.knots[index]
@@ -45,11 +53,14 @@ class DecodeCurve:
         slope, alone = self.slopes[index] * decodes, self.longest_ns_per_token
         more = longest_context_tokens - context_tokens / decodes if longest_context_tokens else 0.0
         if not (alone and more):
-            return (Line(ns, slope, steps),)
+            return (Line(added_ns + ns, slope, steps),)
         full = self.full_ns[index] + past * self.full_slopes[index]
         held_up = ns - full + self.longest_floor_ns + alone * longest_context_tokens
         beside = slope - self.full_slopes[index] * decodes
-        return Line(ns + alone * more / 2, slope, steps), Line(held_up, beside + alone, steps)
+        return (
+            Line(added_ns + (ns + alone * more / 2), slope, steps),
+            Line(added_ns + held_up, beside + alone, steps),
+        )
 
 
 def decode_curve(kinds: Sequence[Attention], decodes: int) -> DecodeCurve:

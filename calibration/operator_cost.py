@@ -92,7 +92,7 @@ class OperatorCost(StepCost):
         if batch.chunks:
             gpu = self._base(batch) + self._mixed(batch)
             return self._with_host(gpu, self._rows(batch), self._launch_ns(batch))
-        return max(line.first_ns for line in self._decode_lines(batch))
+        return max([line.first_ns for line in self._decode_lines(batch)])
 
     def decode_line(self, batch: Batch) -> Line:
         """The highest of a few lines, until another one passes it or a knot is reached."""
@@ -175,9 +175,8 @@ class OperatorCost(StepCost):
         launch = 0.0 if self.capture_sizes else self._launch_ns(batch)
         added = base + (self.host.gap_s * NS_PER_S if self.async_scheduling else host)
         floor = max(host, launch) if self.async_scheduling else launch + host
-        lines = curve.lines(context, batch.longest_context_tokens)
-        risen = [Line(added + ns, slope, steps) for ns, slope, steps in lines]
-        return (*risen, Line(floor, 0.0, UNBOUNDED))
+        lines = curve.lines(context, batch.longest_context_tokens, added)
+        return (*lines, Line(floor, 0.0, UNBOUNDED))
 
     # ------------------------------------------------------------------ a step that prefills
 

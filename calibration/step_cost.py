@@ -39,7 +39,10 @@ class Batch(NamedTuple):
     @property
     def num_tokens(self) -> int:
         """Tokens that pass through the linear layers."""
-        return self.num_decodes + self.num_padding_rows + sum(new for new, _ in self.chunks)
+        tokens = self.num_decodes + self.num_padding_rows
+        for new, _ in self.chunks:
+            tokens += new
+        return tokens
 
 
 class Line(NamedTuple):
@@ -60,8 +63,11 @@ UNBOUNDED = 1 << 62
 
 def highest(lines: Sequence[Line]) -> Line:
     """The highest line, until another one passes it or any bends."""
-    top = max(lines, key=lambda line: (line.first_ns, line.slope_ns))
-    steps = min(line.num_steps for line in lines)
+    top, steps = lines[0], lines[0].num_steps
+    for line in lines:
+        if (line.first_ns, line.slope_ns) > (top.first_ns, top.slope_ns):
+            top = line
+        steps = min(steps, line.num_steps)
     for line in lines:
         faster = line.slope_ns - top.slope_ns
         if faster > 0:

@@ -132,13 +132,16 @@ class Recorder:
         self.openings.extend(_opening(len(self.segments), moment, growths))
         held, internal = usage.held * span, usage.internal * span
         cached, shared, tokens = usage.cached * span, usage.shared * span, moment.tokens * span
-        for growth in growths:
-            left = span - line.span_ns(growth.offset)
-            held += growth.slots * left
-            internal += growth.internal * left
-            cached -= growth.evicted * left
-            shared += growth.shared * left
-            tokens -= (growth.dead + growth.shared) * left
+        for offset, slots, unused, evicted, dead, more_shared in growths:
+            left = span - line.span_ns(offset)
+            held += slots * left
+            if unused:
+                internal += unused * left
+            if evicted:
+                cached -= evicted * left
+            if dead or more_shared:
+                shared += more_shared * left
+                tokens -= (dead + more_shared) * left
         pairs = num_steps * (num_steps - 1) // 2
         spread = first * pairs + slope * (pairs * (2 * num_steps - 1) / 3)
         self.num_steps += num_steps
@@ -171,11 +174,11 @@ def _opening(
     """The moment, with what the first step itself takes."""
     tokens, usage = moment.tokens, moment.usage
     held, internal, cached = usage.held, usage.internal, usage.cached
-    for growth in growths:
-        if growth.offset:
+    for offset, slots, unused, evicted, dead, shared in growths:
+        if offset:
             break  # they come in order of their steps
-        held += growth.slots
-        internal += growth.internal
-        cached -= growth.evicted
-        tokens -= growth.dead + growth.shared
+        held += slots
+        internal += unused
+        cached -= evicted
+        tokens -= dead + shared
     return segment, tokens, held, internal, cached

@@ -377,7 +377,8 @@ class CachingAllocator(PagedAllocator):
             if len(ids) > need:
                 taken += ids[: -need - 1 : -1]
                 del ids[-need:]
-                self._evicted(run.segment, run.stop, run.stop + need)
+                stop = run.first + len(ids)
+                self._evicted(run.segment, stop, stop + need)
                 return taken
             ids.reverse()
             taken += ids

@@ -159,6 +159,8 @@ class Scheduler(ABC):
     def _longest_context(self, step: Step) -> int:
         """Of the decodes that get a token, those that resume included."""
         batch = self.batch
+        if not step.chunks and not step.held_back:
+            return batch.longest_context_tokens
         known = [
             request.known
             for request, tokens in step.chunks
