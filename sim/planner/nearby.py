@@ -20,8 +20,8 @@ from ..server import Server
 from ..slo import SLO
 from .probe import Probe, probe
 
-TOLERANCE = 0.1
-"""Relative width of the bracket in which the search ends; the crossing is within."""
+NEAR = 0.05
+"""Relative distance of the crossing from one of the bracket's ends at which the search ends."""
 FINE_TOLERANCE = 0.005
 """The same where a rate fails although enough requests keep their limits: nothing crosses there."""
 STEEPNESS = 8.0
@@ -94,10 +94,11 @@ class _Search:
         most = min(MOST_PROBES, self._num_probes + MOST_REFINING)
         while high is not None and self._num_probes < most:
             crosses = high.attainment < self._slo.quantile
-            near = TOLERANCE if crosses else FINE_TOLERANCE
-            if high.rate_per_s - low.rate_per_s <= near * high.rate_per_s:
+            rate = self._crossing(low, high) if crosses else _middle(low, high)
+            near = NEAR if crosses else FINE_TOLERANCE / 2
+            if min(rate - low.rate_per_s, high.rate_per_s - rate) <= near * rate:
                 break
-            found = self._probe(self._crossing(low, high) if crosses else _middle(low, high))
+            found = self._probe(rate)
             low, high = (found, high) if found.holds else (low, found)
         if high is None or high.attainment >= self._slo.quantile:
             return _held(low, low.rate_per_s)
