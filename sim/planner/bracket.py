@@ -36,6 +36,7 @@ def close_in(
     tolerance: float,
     most_rounds: int,
     stride: float,
+    near: float = 0.0,
 ) -> dict[float, Probe]:
     """Ask until the highest rate that holds and the lowest that fails are close together.
 
@@ -47,6 +48,7 @@ def close_in(
         bottom: nor one below it.
         tolerance: relative distance that is close.
         most_rounds: times to ask at most.
+        near: relative distance from a rate that was tried at which what is aimed at is known.
         stride: factor to look further up or down with, where no line can be drawn; it grows.
     """
     probes: dict[float, Probe] = {}
@@ -63,6 +65,8 @@ def close_in(
         if aim is None:
             rates = _strides(low, high, stride)
             stride **= 2
+        elif low is not None and any(abs(aim / rate - 1) <= near for rate in probes):
+            break
         else:
             rates = _pair(aim, low, high, tolerance)
     return probes

@@ -20,8 +20,9 @@ from ..server import Server
 from ..slo import SLO
 from .probe import Probe, probe
 
-NEAR = 0.05
-"""Relative distance of the crossing from one of the bracket's ends at which the search ends."""
+NEAR, ALMOST = 0.05, 0.4
+"""The search ends where the crossing is so near one of the bracket's ends, relative, and that end
+misses about as often as is allowed: so far, on a logarithmic scale."""
 FINE_TOLERANCE = 0.005
 """The same where a rate fails although enough requests keep their limits: nothing crosses there."""
 STEEPNESS = 8.0
@@ -34,14 +35,15 @@ FIRST_STRIDE, FARTHEST = 0.06, 1.5
 """Relative; a search that goes on in one direction goes at least so far, twice as far each time; at
 most so many times the rate."""
 MOST_PROBES = 14
-MOST_REFINING = 2
-"""Of them, once the bracket has two ends: the answer lies on a line between its ends anyway."""
+MOST_REFINING, MOST_FINE = 2, 5
+"""Of them, once the bracket has two ends: the answer lies on a line between its ends anyway; and
+where small differences count, with :data:`NEAR` and :data:`ALMOST` a quarter as large."""
 LEAST_MISSES = 0.5
 """What stands for no miss at all where a logarithm is taken."""
 LEAST_SHARE = 0.01
 """Of the known rate, below which nothing is held."""
-CERTAIN_SHARE = 0.8
-"""Of the backlogged rate as it was known, below which it is not asked for again."""
+CERTAIN_SHARE = 0.9
+"""Of the backlogged rate as it was known; below it, it is not asked for again."""
 TURNOVERS, LEAST_BACKLOG = 4, 500
 """Requests of a backlog: in requests that can run at once, and alone; at least the trace once."""
 
@@ -59,7 +61,13 @@ class Held:
 
 
 def rate_near(
-    server: Server, trace: Trace, slo: SLO, *, near_per_s: float, saturated_per_s: float
+    server: Server,
+    trace: Trace,
+    slo: SLO,
+    *,
+    near_per_s: float,
+    saturated_per_s: float,
+    fine: bool = False,
 ) -> Held:
     """The highest rate that holds, searched from a rate outwards.
 
@@ -69,46 +77,52 @@ def rate_near(
         slo: the objective.
         near_per_s: where to begin; what a similar server holds.
         saturated_per_s: what a similar server finishes under backlog.
+        fine: small differences count.
 
     Raises:
         ValueError: the server can run no request of the trace.
     """
-    search = _Search(server, trace, slo, saturated_per_s)
+    search = _Search(server, trace, slo, saturated_per_s, fine=fine)
     return search.run(near_per_s)
 
 
 class _Search:
     """The probes of one search."""
 
-    def __init__(self, server: Server, trace: Trace, slo: SLO, saturated_per_s: float) -> None:
+    def __init__(
+        self, server: Server, trace: Trace, slo: SLO, saturated_per_s: float, *, fine: bool
+    ) -> None:
         self._server, self._trace, self._slo = server, trace, slo
         self._doubtful_per_s = CERTAIN_SHARE * saturated_per_s
         self._top_per_s: float | None = None
         self._num_probes = 0
+        self._most_refining = MOST_FINE if fine else MOST_REFINING
+        self._near, self._far = (NEAR / 4, ALMOST / 4) if fine else (NEAR, ALMOST)
         self._allowed = max(1 - slo.quantile, LEAST_MISSES / len(trace))
 
     def run(self, near_per_s: float) -> Held:
         low, high = self._bracket(near_per_s)
         if low is None:
             return Held()
-        most = min(MOST_PROBES, self._num_probes + MOST_REFINING)
+        most = min(MOST_PROBES, self._num_probes + self._most_refining)
         while high is not None and self._num_probes < most:
             crosses = high.attainment < self._slo.quantile
             rate = self._crossing(low, high) if crosses else _middle(low, high)
-            near = NEAR if crosses else FINE_TOLERANCE / 2
-            if min(rate - low.rate_per_s, high.rate_per_s - rate) <= near * rate:
+            if crosses and any(self._almost(end, rate) for end in (low, high)):
+                break
+            if high.rate_per_s - low.rate_per_s <= FINE_TOLERANCE * rate:
                 break
             found = self._probe(rate)
             low, high = (found, high) if found.holds else (low, found)
         if high is None or high.attainment >= self._slo.quantile:
-            return _held(low, low.rate_per_s)
-        return _held(low, self._crossing(low, high))
+            return self._held(low, low.rate_per_s)
+        return self._held(low, self._crossing(low, high))
 
     def _bracket(self, near_per_s: float) -> tuple[Probe | None, Probe | None]:
         """A rate that holds and one that does not; None where there is no such rate."""
         low: Probe | None = None
         high: Probe | None = None
-        rate, steep, stride = self._capped(near_per_s), STEEPNESS, FIRST_STRIDE
+        rate, steep, stride = self._capped(near_per_s, held_per_s=0.0), STEEPNESS, FIRST_STRIDE
         while low is None or high is None:
             found, last = self._probe(rate), low or high
             if last is not None:
@@ -116,7 +130,8 @@ class _Search:
             low, high = (found, high) if found.holds else (low, found)
             factor = exp((log(self._allowed) - self._log_misses(found)) / steep)
             if high is None:
-                rate = self._capped(rate * min(max(factor * BEYOND, 1 + stride), FARTHEST))
+                rate *= min(max(factor * BEYOND, 1 + stride), FARTHEST)
+                rate = self._capped(rate, held_per_s=found.rate_per_s)
                 if rate <= found.rate_per_s:
                     return found, None
             elif low is None:
@@ -139,17 +154,38 @@ class _Search:
         wide = log(high.rate_per_s / low.rate_per_s)
         return low.rate_per_s * exp(wide * min(max(share, 0.0), 1.0))
 
+    def _almost(self, found: Probe, rate_per_s: float) -> bool:
+        """Whether a probe tells enough of the crossing, which is at that rate."""
+        far = abs(self._log_misses(found) - log(self._allowed))
+        return abs(found.rate_per_s / rate_per_s - 1) <= self._near and far <= self._far
+
     def _log_misses(self, found: Probe) -> float:
         return log(max(1 - found.attainment, LEAST_MISSES / max(found.num_counted, 1)))
 
-    def _capped(self, rate_per_s: float) -> float:
-        """At most what the server finishes under backlog, which is run where that is in doubt."""
+    def _capped(self, rate_per_s: float, *, held_per_s: float) -> float:
+        """At most what the server finishes under backlog.
+
+        That is run only where a rate near it has been held.
+        """
         if rate_per_s <= self._doubtful_per_s:
             return rate_per_s
+        if held_per_s < self._doubtful_per_s:
+            return self._doubtful_per_s
         if self._top_per_s is None:
             self._top_per_s = _saturated_per_s(self._server, self._trace)
-            self._doubtful_per_s = min(self._doubtful_per_s, self._top_per_s)
         return min(rate_per_s, self._top_per_s)
+
+    def _held(self, low: Probe, rate_per_s: float) -> Held:
+        """The figures of the probe just below, at the rate of the crossing."""
+        turnovers = len(self._trace) / max(low.mean_running, 1.0)
+        if self._top_per_s is None and turnovers < TURNOVERS:  # who arrives finds an empty server
+            self._top_per_s = _saturated_per_s(self._server, self._trace)
+        rate = rate_per_s if self._top_per_s is None else min(rate_per_s, self._top_per_s)
+        return Held(
+            rate_per_s=rate,
+            output_tokens_per_s=low.output_tokens_per_s * rate / low.rate_per_s,
+            mean_running=low.mean_running,
+        )
 
     def _probe(self, rate_per_s: float) -> Probe:
         self._num_probes += 1
@@ -175,12 +211,3 @@ def _saturated_per_s(server: Server, trace: Trace) -> float:
 
 def _middle(low: Probe, high: Probe) -> float:
     return (low.rate_per_s + high.rate_per_s) / 2
-
-
-def _held(low: Probe, rate_per_s: float) -> Held:
-    """The figures of the probe just below, at the rate of the crossing."""
-    return Held(
-        rate_per_s=rate_per_s,
-        output_tokens_per_s=low.output_tokens_per_s * rate_per_s / low.rate_per_s,
-        mean_running=low.mean_running,
-    )

@@ -18,6 +18,10 @@ from .question import Question
 from .shares import share_of
 from .sure import made_sure
 
+MOST_SHOWN = 5_000
+"""Requests with which the chosen server is compared with other allocators: the rate has been
+searched and confirmed on more."""
+
 
 def make_planned(
     grid: Grid,
@@ -67,6 +71,7 @@ def make_planned(
         taken = with_default_arrivals(server, taken, seed=seed, report=report)
     else:
         taken = at_share(taken, decision)
+    taken = shown(taken)
     return make_plan(server, taken=taken, page_sizes=page_sizes, decision=decision, report=report)
 
 
@@ -84,6 +89,15 @@ def at_share(taken: Taken, decision: Decision) -> Taken:
         trace = share_of(trace, 0, chosen.num_replicas)
         words += f"; {share_words(decision)}"
     return replace(taken, trace=trace, arrivals=words)
+
+
+def shown(taken: Taken) -> Taken:
+    """What the candidates of the comparison serve; with contents all of it, for the cache."""
+    total = len(taken.trace)
+    if total <= MOST_SHOWN or taken.trace.hash_ids is not None:
+        return taken
+    words = f"{taken.arrivals}; its first {MOST_SHOWN:,} of {total:,} requests"
+    return replace(taken, trace=taken.trace.head(MOST_SHOWN), arrivals=words)
 
 
 def work_of_a_share(work: Mapping[str, Any], taken: Taken, decision: Decision) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from ..variants import with_blocks, with_clock, with_outputs, with_prompts
 from .nearby import Held, rate_near
 from .option import Option
 
-LEAST_REQUESTS, TURNOVERS = 500, 6
+LEAST_REQUESTS, TURNOVERS = 400, 6
 """Of each trace that is drawn, at least: alone, and in requests that run at once."""
 WORSE, BETTER = "worse", "better"
 
@@ -145,7 +145,7 @@ def run_scenarios(
     jobs: int | None = None,
     report: Report | None = None,
 ) -> list[Runs]:
-    """Search every subject in every scenario, over the cores.
+    """Search every subject in every scenario, over the cores: finely, to tell them apart.
 
     Args:
         subjects: to be compared with each other.
@@ -155,12 +155,14 @@ def run_scenarios(
         jobs: processes.
         report: told about progress.
     """
-    tasks = scenario_tasks(subjects, traces, slo)
+    tasks = scenario_tasks(subjects, traces, slo, fine=True)
     found = iter(run_each(tasks, title=title, jobs=jobs, report=report))
     return [runs_of(found, traces) for _ in subjects]
 
 
-def scenario_tasks(subjects: Sequence[Subject], traces: Traces, slo: SLO) -> list[Task[Held]]:
+def scenario_tasks(
+    subjects: Sequence[Subject], traces: Traces, slo: SLO, *, fine: bool = False
+) -> list[Task[Held]]:
     """Every subject in every scenario, in the order in which :func:`runs_of` takes them."""
     tasks: list[Task[Held]] = []
     for subject in subjects:
@@ -171,7 +173,7 @@ def scenario_tasks(subjects: Sequence[Subject], traces: Traces, slo: SLO) -> lis
             *((f"draw {i}", subject, draw) for i, draw in enumerate(traces.draws, 1)),
         ]
         for name, one, trace in here:
-            tasks.append((f"{subject.title}, {name}", partial(held_by, one, slo, trace)))
+            tasks.append((f"{subject.title}, {name}", partial(held_by, one, slo, trace, fine=fine)))
     return tasks
 
 
@@ -191,7 +193,7 @@ def ends_of(subject: Subject, trace: Trace) -> dict[str, Subject]:
     }
 
 
-def held_by(subject: Subject, slo: SLO, trace: Trace) -> Held:
+def held_by(subject: Subject, slo: SLO, trace: Trace, *, fine: bool = False) -> Held:
     """What a subject holds of the trace, searched from what is known of it."""
     server = subject.server
     return rate_near(
@@ -200,4 +202,5 @@ def held_by(subject: Subject, slo: SLO, trace: Trace) -> Held:
         slo,
         near_per_s=subject.near_per_s,
         saturated_per_s=subject.saturated_per_s,
+        fine=fine,
     )

@@ -106,6 +106,7 @@ def search_rate(
             tolerance=SHORT_TOLERANCE,
             most_rounds=MOST_ROUNDS,
             stride=2.0,
+            near=SHORT_TOLERANCE / 2,
         )
         guess = between(short)[0] and (crossing(short, allowed) or between(short)[0])
     long: dict[float, Probe] = {}
