@@ -158,6 +158,24 @@ def test_steps_half_as_long_and_twice_the_seats_hold_twice_as_much() -> None:
     assert more.rate_per_s.delta.value == 0
     assert more.num_replicas is not None
     assert more.num_replicas.delta == Interval(low=2, value=2, high=2)
+    before = 2 * 2.0 / (1.9 * held * 10 * 3600 / 1e6)  # two servers, 10 tokens a request
+    for one, times in ((faster, 1 / 2), (more, 4 / 2 / 2)):
+        a_token = one.usd_per_million_output_tokens
+        assert a_token is not None
+        assert a_token.value == pytest.approx(before * times)
+        assert a_token.value - a_token.delta.value == pytest.approx(before)
+
+
+def test_longer_answers_make_a_token_at_the_target_cheaper() -> None:
+    """A quarter of what a server could do is asked of it: one does either way."""
+    option = option_of(EVEN, banded=False, price=2.0)
+    target = option.search.rate_per_s / 4
+    (found,) = tried(option, "outputs+100%", target_rate_per_s=target)
+    a_token = found.usd_per_million_output_tokens
+    assert a_token is not None
+    before = 2.0 / (target * 10 * 3600 / 1e6)
+    assert a_token.value == pytest.approx(before / 2, rel=1e-6)
+    assert a_token.delta.value == pytest.approx(-before / 2, rel=1e-6)
 
 
 def test_more_blocks_hold_more_of_what_waits_for_memory() -> None:
