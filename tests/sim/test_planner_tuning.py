@@ -73,6 +73,25 @@ def test_nothing_to_gain_means_the_defaults_are_right(monkeypatch: pytest.Monkey
     assert not any(step.changed for step in decision.tuning.steps)  # type: ignore[union-attr]
 
 
+def test_what_was_tuned_and_not_chosen_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One replica does with or without fp8: the price is one, and the model's own bits stay."""
+    fake_searches(monkeypatch, separable)
+    only_fp8 = {"max_num_seqs": 256, "max_num_batched_tokens": 2048, "block_size": 32}
+    decision = decided(flags=only_fp8, tune=True, target_rate_per_s=1.0)
+    assert decision.chosen is not None
+    assert decision.tuning is not None
+    assert decision.tuning.option.server.deployment.kv_cache_dtype == "fp8"
+    assert decision.chosen.server.deployment.kv_cache_dtype == "auto"
+    said = defaults_line(decision)
+    assert said.startswith("vLLM's defaults are kept for ")
+    assert ", although a100, max_num_seqs 1024, kv_cache_dtype fp8 holds 20.0 instead of " in said
+    assert said.endswith("a replica: the same price, and its KV cache keeps fewer bits.")
+    sheet = tuning_sheet(decision)
+    assert sheet is not None
+    assert sheet.title.endswith("kv_cache_dtype fp8 was not chosen")
+    assert 64 not in rates_by_block_size(decision)
+
+
 def test_a_flag_that_was_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_searches(monkeypatch, separable)
     decision = decided(flags={"max_num_seqs": 128, "block_size": (16, 32)}, tune=True)
