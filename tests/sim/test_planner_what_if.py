@@ -113,6 +113,21 @@ def test_more_memory_is_more_pool_at_the_same_price() -> None:
         change_of("memory+20%").server(given, EVEN)
 
 
+def test_more_memory_moves_no_limit_that_the_engine_sets_by_card() -> None:
+    """The 141 GB of an H200 and a fifth would be a card of the largest kind: 16,384 tokens."""
+    for gpu in ("h200", "h100-sxm", "a100"):
+        spec = ServerSpec(hardware={**SPEC.hardware, "gpu": gpu}, flags={"max_num_seqs": None})
+        base = change_of("block_size=16").server(spec, EVEN).deployment
+        for text in ("memory+20%", "memory-20%"):
+            assert change_of(text).server(spec, EVEN).deployment == base
+    given = ServerSpec(hardware=spec.hardware, flags={"max_num_seqs": 7})
+    assert change_of("memory+20%").server(given, EVEN).deployment.max_num_seqs == 7
+    for flags in ({"scheduler": "vllm_v0"}, {"enable_chunked_prefill": False}):
+        spec = ServerSpec(hardware=SPEC.hardware, flags={**flags, "max_model_len": 4096})
+        base = Change(text="").server(spec, EVEN).deployment
+        assert change_of("memory+20%").server(spec, EVEN).deployment == base
+
+
 # what they are worth
 
 
