@@ -10,6 +10,7 @@ from math import inf
 import numpy as np
 import pytest
 
+from kvsim.sim.planner.binding import Binding
 from kvsim.sim.planner.changes import Change, change_of, changes_of
 from kvsim.sim.planner.interval import Interval
 from kvsim.sim.planner.lift import advice, suggested
@@ -269,11 +270,12 @@ def test_defaults_are_tried_where_nothing_asked_for_lifts() -> None:
     assert len(tried(option, "step_times-50%", suggested=more)) == 1
 
 
-def bound(kind: str, **flags: object) -> list[str]:
+def bound(kind: str, *steps: str, **flags: object) -> list[str]:
     spec = ServerSpec(hardware={**SPEC.hardware, "price": None}, flags=flags)
     option = option_of(EVEN)
     server = spec.server(EVEN)
-    search = replace(option.search, bound_by=kind)
+    bindings = tuple(Binding(kind=one, share=0.5, evidence="") for one in (kind, *steps))
+    search = replace(option.search, bound_by=kind, bindings=bindings)
     option = replace(option, spec=spec, server=server, search=search)
     return [one.text for one in suggested(option)]
 
@@ -281,6 +283,9 @@ def bound(kind: str, **flags: object) -> list[str]:
 def test_suggestions_follow_what_binds() -> None:
     assert bound("max_num_seqs")[0] == "max_num_seqs=512"
     assert bound("max_num_batched_tokens")[0] == "max_num_batched_tokens=4096"
+    seats = bound("max_num_seqs", "bandwidth", "compute")
+    assert seats[:3] == ["max_num_seqs=512", "quantization=fp8", "kv_cache_dtype=fp8"]
+    assert seats[-1] == bound("bandwidth")[-1], "the card with more of what binds the steps"
     assert bound("token budget")[0] == "max_num_batched_tokens=4096"
     assert bound("KV memory")[:2] == ["kv_cache_dtype=fp8", "gpu_memory_utilization=0.95"]
     assert "kv_cache_dtype=fp8" not in bound("KV memory", kv_cache_dtype="fp8")
