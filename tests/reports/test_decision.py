@@ -13,6 +13,7 @@ from kvsim.reports.figures.block_sizes import block_sizes
 from kvsim.reports.figures.options import MOST_ROWS, objective, options_cost, options_rate
 from kvsim.reports.page import plan_page
 from kvsim.reports.style import fresh
+from kvsim.reports.verdict import headline
 from kvsim.sim.plan import Plan
 from kvsim.sim.planner.decision import Decision
 from kvsim.sim.server import Server
@@ -159,6 +160,9 @@ def test_the_page_begins_with_the_decision(decision: Decision, plan: Plan, tmp_p
 
 def test_a_page_of_nothing_that_holds(nothing: Decision, plan: Plan) -> None:
     with_it = replace(plan, decision=nothing)
+    lines = headline(with_it)
+    assert any(line.startswith("No server keeps the objective.") for line in lines)
+    assert not any("vllm serve" in line for line in lines), "it would not do"
     assert options_cost(with_it) is None
     assert options_rate(with_it) is None
     with fresh():
@@ -166,6 +170,7 @@ def test_a_page_of_nothing_that_holds(nothing: Decision, plan: Plan) -> None:
     assert "No server keeps the objective." in page
     assert "What to deploy</h2>" in page
     assert "recommended.toml" not in page
+    assert "Start the server" not in page
     assert evidence_sheets(nothing)
 
 
