@@ -37,5 +37,5 @@ def decision_values(
         "lines": [unbroken(line) for line in decision_lines(decision)],
         "sheets": decision_sheets(decision, plan.block_sizes),
         "evidence": evidence_sheets(decision),
-        "toml": recommendation(decision, directory) if decision.met else "",
+        "toml": recommendation(decision, directory) if decision.can_be_written else "",
     }

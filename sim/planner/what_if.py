@@ -262,8 +262,8 @@ class _Bench:
         produced = self._target * best.output_tokens_per_s / best.rate_per_s
         if not produced > 0:
             return None
-        asked = produced * change.rate * longer
-        return _delta(per_million(before, produced), then.times(per_million(1.0, asked)))
+        each, later = (per_million(1.0, one) for one in (produced, produced * change.rate * longer))
+        return _delta(each * before, then.times(later))
 
     def _replicas(self, change: Change, rates: Delta) -> Interval | None:
         """With the change; None without a target."""

@@ -151,6 +151,14 @@ def test_what_changes_nothing_is_worth_exactly_nothing() -> None:
     assert not found.lifts
 
 
+@pytest.mark.parametrize("target", [1.1, 5.53, 7.3, 11.7])
+def test_nor_does_a_token_by_rounding(target: float) -> None:
+    option = option_of(EVEN, banded=False, price=1.3)
+    (found,) = tried(option, "block_size=16", target_rate_per_s=target)
+    assert found.usd_per_million_output_tokens is not None
+    assert found.usd_per_million_output_tokens.delta == Interval(low=0, value=0, high=0)
+
+
 def test_steps_half_as_long_and_twice_the_seats_hold_twice_as_much() -> None:
     option = option_of(EVEN, banded=False, price=2.0)
     held = option.search.rate_per_s
