@@ -183,6 +183,8 @@ def _grid(deployment: Deployment, choices: Mapping[str, Sequence[Any]]) -> Grid:
             raise unknown_name(name, [*spec.hardware, *spec.flags], field="choice")
         if isinstance(values, str) or not len(values):
             raise ValueError(f"choices[{name!r}](={values!r}) must be a list of values.")
+        if len(set(values)) < len(values):
+            raise ValueError(f"choices[{name!r}](={list(values)!r}) must hold each value once.")
     several = {name: tuple(values) for name, values in choices.items()}
     hardware = {n: several.get(n, value) for n, value in spec.hardware.items()}
     return grid_of(hardware, {n: several.get(n, value) for n, value in spec.flags.items()})

@@ -105,7 +105,7 @@ def leverage_sheet(found: Leverage) -> Sheet:
             rows.append((title, at(one, one.high_input), one.kind, *_answer(one.high)))
     return Sheet(
         title="The rate that holds, with one input changed",
-        columns=("input", "at", "kind", "requests/s", "$/M output tokens"),
+        columns=("input", "at", "kind", "requests/s", "$/M output tokens at that rate"),
         rows=tuple(rows),
         text_columns=(0, 1, 2),
     )

@@ -62,8 +62,12 @@ def tuning_sheet(decision: Decision) -> Sheet | None:
     found = decision.tuning
     if found is None:
         return None
+    title, best = "Flags tuned one after another", decision.best
+    changed = any(step.changed for step in found.steps)
+    if changed and best is not None and found.option.title != best.title:
+        title += f"; {found.option.title} was not chosen"
     return Sheet(
-        title="Flags tuned one after another",
+        title=title,
         columns=("flag", "held at each value, requests/s", "kept", "best other value"),
         rows=tuple(
             (
@@ -82,17 +86,17 @@ def tuning_sheet(decision: Decision) -> Sheet | None:
 
 def rates_by_block_size(decision: Decision) -> dict[int, float]:
     """Rates that the chosen server holds in blocks of other sizes, the other flags kept."""
-    if decision.tuning is not None:
-        for step in decision.tuning.steps:
+    best, tuning = decision.best, decision.tuning
+    if best is None:
+        return {}
+    if tuning is not None and tuning.option.title == best.title:
+        for step in tuning.steps:
             if step.flag == "block_size":
                 return {
                     int(str(one.value)): one.rate_per_s
                     for one in step.tried
                     if one.rate_per_s is not None
                 }
-    best = decision.best
-    if best is None:
-        return {}
     same = [one for one in decision.options if _but_block_size(one) == _but_block_size(best)]
     found = {one.server.deployment.block_size: one.search.rate_per_s for one in same}
     return found if len(found) > 1 else {}

@@ -8,17 +8,18 @@ from pathlib import Path
 from ..sim.plan import Plan
 from ..sim.planner.toml import recommendation
 from .decision_sheets import decision_sheets, evidence_sheets
-from .decision_words import answer_lines, decision_lines
+from .decision_words import answer_lines, decision_lines, first_lines
 from .sections import DECISION, Entry, Section, sections
 from .template import unbroken
 from .verdict import verdict
 
 
 def page_verdict(plan: Plan) -> str:
-    """The first sentence of the page: what to deploy, where that was asked."""
+    """The first of the page: what to deploy, where that was asked, and whether that may flip."""
     if plan.decision is None:
         return verdict(plan)
-    return answer_lines(plan.decision)[0]
+    met = plan.decision.met
+    return " ".join(first_lines(plan.decision) if met else answer_lines(plan.decision)[:1])
 
 
 def decision_values(
@@ -36,5 +37,5 @@ def decision_values(
         "lines": [unbroken(line) for line in decision_lines(decision)],
         "sheets": decision_sheets(decision, plan.block_sizes),
         "evidence": evidence_sheets(decision),
-        "toml": recommendation(decision, directory) if decision.met else "",
+        "toml": recommendation(decision, directory) if decision.can_be_written else "",
     }

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import words
-from .confidence_sheets import confidence_lines
+from .confidence_sheets import confidence_lines, spanned, usd
 
 if TYPE_CHECKING:  # the values are only read
+    from ..sim.planner.confidence import Certainty
     from ..sim.planner.decision import Decision
     from ..sim.planner.option import Option
 
@@ -32,23 +33,41 @@ def answer_lines(decision: Decision) -> list[str]:
     """What to deploy; where nothing keeps the objective, what comes nearest."""
     if decision.chosen is None:
         return [f"No server keeps the objective. {decision.miss}"]
-    flips, sure = _sure(decision)
-    lines = [*flips, deploy_line(decision), *_confirmed(decision)]
+    lines = [*first_lines(decision), *_confirmed(decision)]
+    sure = _sure(decision)
     lines += [_runner_up(decision)] if decision.runner_up is not None else []
     lines += [*sure, *_limits(decision.chosen), advice_line(decision)]
     lines += [defaults_line(decision), _lossy(decision.chosen)]
     return [line for line in lines if line]
 
 
-def _sure(decision: Decision) -> tuple[list[str], list[str]]:
-    """How sure the choice is: what must come first, as it may flip, and the rest."""
+def first_lines(decision: Decision) -> list[str]:
+    """What may be otherwise inside what is not known, which must come first; then the answer."""
     found = decision.confidence
     if found is None:
-        return [], []
+        return [deploy_line(decision)]
+    doubts = [found.first_line] if found.flips else []
+    return [*doubts, *how_many(found.winner), deploy_line(decision)]
+
+
+def how_many(found: Certainty) -> list[str]:
+    """Where the interval of the rate asks for other numbers of replicas."""
+    replicas, cost = found.num_replicas, found.usd_per_hour
+    if replicas is None or not replicas.low < replicas.high:
+        return []
+    dollars = "" if cost is None else f", at {spanned(cost, usd)} an hour"
+    return [
+        f"How many it takes is not certain: {spanned(replicas, words.count)} replicas{dollars}."
+    ]
+
+
+def _sure(decision: Decision) -> list[str]:
+    """How sure the choice is, but for what has come first."""
+    found = decision.confidence
+    if found is None:
+        return []
     first, *rest = confidence_lines(found)
-    if found.flips:
-        return [first], rest
-    return [], rest if found.runner_up is None else [first, *rest]
+    return rest if found.flips or found.runner_up is None else [first, *rest]
 
 
 def advice_line(decision: Decision) -> str:
@@ -147,9 +166,8 @@ def _limits(option: Option) -> list[str]:
 
 def _runner_up(decision: Decision) -> str:
     assert decision.runner_up is not None, "the caller has asked"
-    title = decision.runner_up.title
-    reason = next((one.reason for one in decision.losers if one.title == title), "")
-    return f"Runner-up: {many(decision.runner_up)}: {reason}."
+    other = decision.runner_up
+    return f"Runner-up: {many(other)}: {_why(decision, other)}."
 
 
 def defaults_line(decision: Decision) -> str:
@@ -168,6 +186,13 @@ def defaults_line(decision: Decision) -> str:
     if before > after * (1 + TOLERANCE):
         more = words.share(before / after - 1)
         return f"vLLM's defaults for {names} hold {more} more: leave them as they are."
+    better = _better_flags(decision, found.option)
+    if decision.defaults_are_right and better is not None:
+        return (
+            f"vLLM's defaults are kept for {names}, although {better.title} holds "
+            f"{words.number(better.search.rate_per_s)} instead of {words.number(before)} "
+            f"requests/s a replica: {_why(decision, better)}."
+        )
     if decision.defaults_are_right:
         return (
             f"vLLM's defaults are already right for {names}: the best other value gains less than "
@@ -179,6 +204,21 @@ def defaults_line(decision: Decision) -> str:
         f"Over vLLM's defaults for {names} this gains {words.share(gain)}: "
         f"{words.number(before)} to {words.number(after)} requests/s a replica."
     )
+
+
+def _better_flags(decision: Decision, default: Option) -> Option | None:
+    """What holds more than the engine's own flags on the same GPUs; None where nothing does."""
+    from ..sim.planner.search import TOLERANCE
+
+    same = [one for one in decision.options if one.spec.hardware == default.spec.hardware]
+    best = max(same, key=lambda one: one.search.rate_per_s, default=default)
+    found = best.search.rate_per_s > default.search.rate_per_s * (1 + TOLERANCE)
+    return best if found and best is not decision.chosen else None
+
+
+def _why(decision: Decision, option: Option) -> str:
+    """Why it was not chosen."""
+    return next((one.reason for one in decision.losers if one.title == option.title), "")
 
 
 def _lossy(option: Option) -> str:

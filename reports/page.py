@@ -83,7 +83,7 @@ def plan_values(
         "setting": setting(plan),
         "key_settings": {name: configuration[name] for name in KEY_SETTINGS},
         "other_settings": {n: v for n, v in configuration.items() if n not in KEY_SETTINGS},
-        "serve_command": plan.serve_command,
+        "serve_command": plan.serve_command if plan.met else "",
         "contents_of_page": _contents(parts, decided=decision is not None),
         "first_figure": figures.get(FIRST_FIGURE),
         "sections": parts,

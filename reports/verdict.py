@@ -19,7 +19,8 @@ _LITTLE = 0.01
 def headline(plan: Plan) -> list[str]:
     """The first lines of a plan: the defaults used, then the answer."""
     if plan.decision is not None:
-        return [*setting(plan), "", *decision_lines(plan.decision), f"Start: {plan.serve_command}"]
+        start = [f"Start: {plan.serve_command}"] if plan.met else []
+        return [*setting(plan), "", *decision_lines(plan.decision), *start]
     return [*setting(plan), "", *answer(plan)]
 
 

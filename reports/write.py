@@ -61,7 +61,7 @@ def plan_files(plan: Plan, directory: str | Path = ".") -> dict[str, bytes]:
 
 
 def _recommended(plan: Plan, directory: str | Path) -> dict[str, bytes]:
-    if plan.decision is None or plan.decision.chosen is None:
+    if plan.decision is None or not plan.decision.can_be_written:
         return {}
     return {"recommended.toml": recommendation(plan.decision, directory).encode()}
 

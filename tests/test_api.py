@@ -128,7 +128,7 @@ def test_a_plan_has_tables_and_figures(trace: Trace, tmp_path: Path) -> None:
     assert made.save(tmp_path / "report")[0].name == "report.html"
 
 
-def test_a_plan_decides(trace: Trace) -> None:
+def test_a_plan_decides(trace: Trace, tmp_path: Path) -> None:
     made = plan(
         trace,
         Deployment(max_num_seqs=16),
@@ -143,13 +143,18 @@ def test_a_plan_decides(trace: Trace) -> None:
     assert made.options["why_not"].map(bool).tolist().count(False) == 1
     assert (made.options["rate_per_s"] > 0).all()
     assert set(made.figures()) >= {"options-rate", "options-cost", "slo"}
+    assert made.decision.work is None, "no option of a command gives this trace"
+    paths = made.save(tmp_path / "plan")
+    assert not (tmp_path / "plan" / "recommended.toml").exists()
+    assert "recommended.toml" not in paths[0].read_text()
 
 
 def test_wrong_choices_are_one_sentence(trace: Trace) -> None:
     for choices, words in (
         ({"gpus": ["a100"]}, "choice(='gpus') is unknown; near: gpu"),
+        ({"block_size": [16, 16]}, "choices['block_size'](=[16, 16]) must hold each value once"),
         ({"gpu": "a100"}, "must be a list of values."),
-        ({"gpu": ["a100", "a100"]}, "must name each GPU once."),
+        ({"gpu": ["a100", "A100-SXM"]}, "must name each GPU once."),
     ):
         with pytest.raises(ValueError, match=re.escape(words)):
             plan(trace, choices=choices)  # type: ignore[arg-type]

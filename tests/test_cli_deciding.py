@@ -67,6 +67,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
     ),
     "runs of nothing": (["--confidence-runs", "5"], "needs something to decide"),
     "an unknown change": (["--what-if", "block_sise=64"], "what_if(='block_sise') is unknown"),
+    "another rate than none": (
+        ["--slo-ttft", "2s", "--what-if", "rate+50%"],
+        "what_if(='rate+50%') needs target_rate",
+    ),
     "no GPUs": (["--target-rate", "4", "--max-gpus", "0"], "max_gpus(=0) must be > 0"),
     "more than anybody waits for": (
         ["--max-num-seqs", ",".join(map(str, range(1, 501))), "--block-size", "8,16,32"],

@@ -9,7 +9,7 @@ from .factor_bars import HOW_TO_READ, Panel, alt_of, factor_bars, shown_panels
 
 PANELS = (
     Panel("rate_per_s", "requests/s that hold, a replica", per_s),
-    Panel("usd_per_million_output_tokens", "USD per million output tokens", usd),
+    Panel("usd_per_million_output_tokens", "USD/M output tokens at that rate", usd),
 )
 
 

@@ -50,8 +50,11 @@ class Autoscaling:
                 f"max_replicas(={self.max_replicas}) must be >= min_replicas(={self.min_replicas})."
             )
         if not 0 < self.interval_s < inf:
-            raise ValueError(f"interval(={self.interval_s:g}) must be > 0 s.")
-        for name in ("scale_out_delay_s", "cooldown_s", "tolerance"):
-            value = getattr(self, name)
+            raise ValueError(f"scale_interval(={self.interval_s:g}) must be > 0 s.")
+        for name, value in (
+            ("scale_out_delay", self.scale_out_delay_s),
+            ("scale_cooldown", self.cooldown_s),
+            ("tolerance", self.tolerance),
+        ):
             if not 0 <= value < inf:
-                raise ValueError(f"{name.removesuffix('_s')}(={value:g}) must be >= 0.")
+                raise ValueError(f"{name}(={value:g}) must be >= 0.")

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from ...calibration.engine_defaults import batch_defaults
+from ...calibration.engines import LATEST, load_engine
 from ...calibration.gpus import load_gpu
 from ...calibration.names import unknown_name
 from ...traces import Trace
@@ -88,7 +90,11 @@ class Change:
             if changed.flags.get(name) is not None:
                 raise ValueError(f"memory(={_percent(self.memory)}) has no effect beside {name}.")
         memory = self.memory * float(spec.hardware.get("memory_factor", 1.0))
-        return replace(changed, hardware={**changed.hardware, "memory_factor": memory})
+        return replace(
+            changed,
+            hardware={**changed.hardware, "memory_factor": memory},
+            flags=_with_batch_limits(changed),
+        )
 
     def server(self, spec: ServerSpec, trace: Trace) -> Server:
         """The server with the change.
@@ -194,6 +200,20 @@ def _value(name: str, flag: str, text: str) -> Any:
     elif kind is int and value < 1 and not flag.endswith(("_tokens", "_threshold", "_seed")):
         raise ValueError(f"{name}(={value}) must be > 0.")
     return value
+
+
+def _with_batch_limits(spec: ServerSpec) -> dict[str, Any]:
+    """The flags, with the limits that are the engine's for the card as it is: more memory alone
+    would else move them.
+    """
+    engine = load_engine(spec.flags.get("engine") or LATEST)
+    tokens, seqs = batch_defaults(load_gpu(spec.hardware["gpu"]), engine=engine)
+    own = {"max_num_batched_tokens": tokens, "max_num_seqs": seqs}
+    if spec.flags.get("scheduler") == "vllm_v0":  # which looks at no card
+        own = {}
+    elif spec.flags.get("enable_chunked_prefill") is False:  # a whole prompt is the least
+        own.pop("max_num_batched_tokens")
+    return {**spec.flags, **{n: v for n, v in own.items() if spec.flags.get(n) is None}}
 
 
 def _percent(factor: float) -> str:

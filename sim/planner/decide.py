@@ -14,9 +14,9 @@ from .option import Option
 from .question import Question
 from .reasons import many_words, over_max_gpus, unmet, why_lost
 from .shares import Confirmation, confirm
-from .sizing import Refused, ranked, sized, try_each, with_defaults
+from .sizing import Refused, is_lossy, ranked, sized, try_each, with_defaults
 from .spec import ServerSpec
-from .tuning import Tuning, kept, tune
+from .tuning import Tuning, set_by_user, tune
 
 MOST_EXTRA = 0.25
 """More replicas than an even split asks for, relative, that are tried before a server is given up.
@@ -153,16 +153,22 @@ def _tuned(
     flags: Sequence[str],
     report: Report | None,
 ) -> tuple[list[Option], Tuning | None]:
-    """The best option with its flags tuned, as an option more."""
+    """The best option with its flags tuned, as an option more.
+
+    Where that stores the KV cache in fewer bits, so that another one may be preferred, also the
+    last one on the way that does not.
+    """
     target = question.target_rate_per_s
     holding = _allowed(options, question) or [one for one in options if one.search.best is not None]
     start = ranked(holding, target, flags)[0] if holding else options[0]
-    fixed = [*flags, *kept(start)]
+    fixed = [*flags, *set_by_user(start)]
     tuning = tune(start, trace, question.slo, fixed=fixed, report=report)
     if tuning.option is start or not any(step.changed for step in tuning.steps):
         return options, tuning
     tuned = sized(replace(tuning.option, num_replicas=1), target)
-    return [*options, tuned], replace(tuning, option=tuned)
+    exact = [one for one in tuning.kept if not is_lossy(one)][-1:] if is_lossy(tuned) else []
+    more = [sized(replace(one, num_replicas=1), target) for one in exact]
+    return [*options, *more, tuned], replace(tuning, option=tuned)
 
 
 def _defaults(

@@ -67,8 +67,10 @@ class Decision:
     defaults: Defaults | None = None
     """None where no flag was varied."""
     tuning: Tuning | None = None
-    work: Mapping[str, Any] = field(default_factory=dict)
-    """What arrives, by the options of ``kvsim simulate``, for the recommendation's file."""
+    work: Mapping[str, Any] | None = field(default_factory=dict)
+    """What arrives, by the options of ``kvsim simulate``, for the recommendation's file; None where
+    no options say it.
+    """
     confidence: Confidence | None = None
     """How sure the choice is; None where it was not asked."""
     what_ifs: tuple[WhatIf, ...] = ()
@@ -78,6 +80,11 @@ class Decision:
     def met(self) -> bool:
         """Whether anything keeps the objective, within the GPUs allowed."""
         return self.chosen is not None
+
+    @property
+    def can_be_written(self) -> bool:
+        """Whether the recommendation has a file: the chosen server with the traffic it is for."""
+        return self.met and self.work is not None
 
     @property
     def best(self) -> Option | None:

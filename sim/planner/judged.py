@@ -1,9 +1,10 @@
 """What an option costs where its runs stand: replicas for a target, dollars an hour and a token.
 
 With a target of ``t`` requests a second and ``r`` held by a replica, ``ceil(t / r)`` replicas are
-needed, and as many more as the option has been given beyond that. Of two options the better is the
-one that costs less: an hour with a target, an output token without. Where prices are missing, GPUs
-are counted instead of dollars.
+needed, and as many more as the option has been given beyond that. An output token costs what all of
+them cost over what the target asks of them; without a target, what a replica costs over what it
+gives at the rate it holds. Of two options the better is the one that costs less: an hour with a
+target, an output token without. Where prices are missing, GPUs are counted instead of dollars.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Judged:
     target_rate_per_s: float | None
     num_extra: int = 0
     """Replicas beyond those that the rate asks for."""
+    tokens_per_request: float = 0.0
+    """Mean output."""
 
     @classmethod
     def of(
@@ -59,6 +62,7 @@ class Judged:
             price_usd_per_hour=None if price is None else price * num_gpus,
             target_rate_per_s=target_rate_per_s,
             num_extra=extra,
+            tokens_per_request=produced / held if held > 0 else 0.0,
         )
 
     @property
@@ -76,10 +80,14 @@ class Judged:
 
     @property
     def usd_per_million(self) -> Interval | None:
-        """Per million output tokens at the rate that a replica holds; None without a price."""
-        price = self.price_usd_per_hour
+        """Per million output tokens, at the target where there is one, else at the rate that a
+        replica holds; None without a price.
+        """
+        price, total = self.price_usd_per_hour, self.usd_per_hour
         if price is None:
             return None
+        if total is not None and self.target_rate_per_s is not None:
+            return total.times(per_million(1.0, self.target_rate_per_s * self.tokens_per_request))
         return falling(self.tokens.interval, lambda held: per_million(price, held))
 
     def is_better(self, other: Judged, at: At, others_at: At | None = None) -> bool:

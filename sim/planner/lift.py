@@ -18,10 +18,15 @@ from .what_if import WhatIf
 
 KV_MEMORY = "KV memory"
 _SEATS, _BUDGET = "max_num_seqs", "max_num_batched_tokens"
+_STEPS = ("compute", "bandwidth")
 
 
 def suggested(chosen: Option) -> tuple[Change, ...]:
-    """What is worth trying against what binds the chosen; of an unknown bound, all of it."""
+    """What is worth trying against what binds the chosen; of an unknown bound, all of it.
+
+    Where requests wait for a seat or the budget, they wait as long as the steps last: what binds
+    those is worth trying, too.
+    """
     flags, bound = chosen.server.deployment, chosen.search.bound_by.lower()
     tries = {
         "kv memory": [*_fp8_cache(flags), *_more_pool(flags), *_more_gpus(chosen), "memory+20%"],
@@ -33,6 +38,10 @@ def suggested(chosen: Option) -> tuple[Change, ...]:
     tries["token budget"] = tries["max_num_batched_tokens"]
     every = [text for texts in tries.values() for text in texts]
     texts = next((texts for kind, texts in tries.items() if kind in bound), every)
+    if bound in (_SEATS, _BUDGET):
+        steps = (one.kind for one in chosen.search.bindings if one.kind in _STEPS)
+        bound = next(steps, bound)
+        texts = [*texts, *(tries[bound] if bound in _STEPS else ())]
     texts = [*texts, *_other_gpu(chosen, bound)]
     return tuple(map(change_of, dict.fromkeys(texts)))
 

@@ -40,7 +40,8 @@ def make_planned(
         grid: the servers.
         taken: what they serve, with or without arrival times.
         question: objective and target; None where nothing is to be decided.
-        work: what arrives, by the options of ``kvsim simulate``, for the recommendation's file.
+        work: what arrives, by the options of ``kvsim simulate``, for the recommendation's file;
+            without it, as for a trace that no option gives, there is no such file.
         seed: of arrivals that are drawn.
         concurrency: clients of a closed loop.
         page_sizes: of virtual-contiguous allocators to compare with.
@@ -60,7 +61,8 @@ def make_planned(
     pattern = with_poisson(taken, rate_per_s=1.0, seed=seed, why="any rate") if drawn else taken
     decision = decide(grid, pattern.trace, question, report=report)
     decision = made_sure(decision, pattern.trace, question, seed=seed, report=report)
-    decision = replace(decision, work=work_of_a_share(work or {}, taken, decision))
+    share = None if work is None else work_of_a_share(work, taken, decision)
+    decision = replace(decision, work=share)
     best = decision.best
     assert best is not None, "without any server there is an error instead"
     server = best.server

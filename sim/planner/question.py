@@ -24,7 +24,8 @@ class Question:
     """What is to be decided.
 
     Raises:
-        ValueError: a target that is not positive, a limit of GPUs without a target.
+        ValueError: a target that is not positive, a limit of GPUs or another rate without a
+            target.
     """
 
     slo: SLO
@@ -49,6 +50,11 @@ class Question:
                 f"max_gpus(={self.max_gpus}) needs target_rate: how many GPUs it takes depends on "
                 "it."
             )
+        for change in self.what_ifs:
+            if change.rate != 1.0 and self.target_rate_per_s is None:
+                raise ValueError(
+                    f"what_if(={change.text!r}) needs target_rate: it is what would be otherwise."
+                )
 
 
 def question_of(

@@ -43,10 +43,12 @@ def recommendation(decision: Decision, folder: str | Path) -> str:
         folder: where the file will be: paths are written as seen from there.
 
     Raises:
-        ValueError: nothing was chosen.
+        ValueError: nothing was chosen, or what arrives is not known by options.
     """
     if decision.chosen is None:
         raise ValueError("decision has chosen nothing: there is no server to write down.")
+    if decision.work is None:
+        raise ValueError("decision has no work: no options say what arrives.")
     options = {**_work(decision.work), **_hardware(decision.chosen), **_flags(decision.chosen)}
     placed = {key: _seen_from(Path(folder), key, value) for key, value in options.items()}
     lines = [

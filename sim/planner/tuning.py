@@ -66,6 +66,8 @@ class Tuning:
     steps: tuple[Step, ...]
     before: Option
     option: Option
+    kept: tuple[Option, ...] = ()
+    """The servers on the way, each with a flag more changed; the last one is ``option``."""
 
     def to_json(self) -> dict[str, object]:
         """Plain values."""
@@ -107,13 +109,15 @@ def tune(
         values: flag -> values to try; by default :data:`VALUES`.
         report: told about progress.
     """
-    best, steps = option, []
+    best, steps, kept = option, [], []
     for flag, wanted in (VALUES if values is None else values).items():
         if flag in fixed or (flag == "enable_prefix_caching" and not _shares(trace)):
             continue
         step, best = _coordinate(best, flag, wanted, trace, slo, report)
         steps.append(step)
-    return Tuning(steps=tuple(steps), before=option, option=best)
+        if step.changed:
+            kept.append(best)
+    return Tuning(steps=tuple(steps), before=option, option=best, kept=tuple(kept))
 
 
 def _shares(trace: Trace) -> bool:
@@ -162,7 +166,7 @@ def value_of(option: Option, flag: str) -> object:
     return given if given is not None else getattr(option.server.deployment, flag)
 
 
-def kept(option: Option) -> tuple[str, ...]:
+def set_by_user(option: Option) -> tuple[str, ...]:
     """Flags that the user has set to other than the engine's own: they stay."""
     own = own_flags(option.server)
     return tuple(

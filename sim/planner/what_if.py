@@ -23,6 +23,7 @@ from ..summary import plain
 from .changes import Change
 from .interval import Interval
 from .judged import errors_are_common, falling, needed, per_million
+from .nearby import Held
 from .option import Option
 from .scenarios import Runs, Subject, Traces, enough_requests, run_scenarios, subject_of, traces_of
 from .search import TOLERANCE
@@ -69,6 +70,7 @@ class WhatIf:
     usd_per_hour: Delta | None = None
     """Of all replicas, or of one without a target; None without a price."""
     usd_per_million_output_tokens: Delta | None = None
+    """At the target, or at the rate held without one."""
 
     @property
     def title(self) -> str:
@@ -230,10 +232,12 @@ class _Bench:
         produced = delta(tokens, best.output_tokens_per_s)
         before, after = _price(self._chosen.server), _price(subject.server)
         replicas = self._replicas(change, rates)
-        an_hour = None
+        an_hour = a_token = None
         if before is not None and after is not None:
-            then = _ONE if replicas is None else replicas
-            an_hour = _delta(self._num_now * before, then.times(after))
+            now, then = self._num_now * before, (replicas or _ONE).times(after)
+            an_hour, a_token = _delta(now, then), _a_token(before, after, produced)
+            if replicas is not None:
+                a_token = self._a_token_at_the_target(change, runs, now, then)
         return WhatIf(
             change=change,
             asked=asked,
@@ -241,8 +245,25 @@ class _Bench:
             mean_running=delta(running, best.mean_running),
             num_replicas=(None if replicas is None else _delta(self._num_now, replicas)),
             usd_per_hour=an_hour,
-            usd_per_million_output_tokens=_a_token(before, after, produced),
+            usd_per_million_output_tokens=a_token,
         )
+
+    def _a_token_at_the_target(
+        self, change: Change, runs: Runs, before: float, then: Interval
+    ) -> Delta | None:
+        """What all replicas cost an hour, over what the target asks of them."""
+        best = self._chosen.search.best
+        assert best is not None, "what_if has looked"
+        assert self._runs is not None, "run with the first subjects"
+        assert self._target is not None, "there are replicas"
+        longer = 1.0
+        if change.traffic.outputs != 1.0 and runs.base.rate_per_s and self._runs.base.rate_per_s:
+            longer = ratio(_a_request(runs.base), _a_request(self._runs.base))
+        produced = self._target * best.output_tokens_per_s / best.rate_per_s
+        if not produced > 0:
+            return None
+        each, later = (per_million(1.0, one) for one in (produced, produced * change.rate * longer))
+        return _delta(each * before, then.times(later))
 
     def _replicas(self, change: Change, rates: Delta) -> Interval | None:
         """With the change; None without a target."""
@@ -265,16 +286,21 @@ class _Bench:
 _ONE = Interval(low=1.0, value=1.0, high=1.0)
 
 
+def _a_request(held: Held) -> float:
+    """Output tokens."""
+    return held.output_tokens_per_s / held.rate_per_s
+
+
 def _price(server: Server) -> float | None:
     """USD per hour of one replica."""
     price = server.gpu.price_usd_per_hour
     return None if price is None else price * server.deployment.num_gpus
 
 
-def _a_token(before: float | None, after: float | None, produced: Delta) -> Delta | None:
-    """USD per million output tokens."""
+def _a_token(before: float, after: float, produced: Delta) -> Delta | None:
+    """USD per million output tokens, at the rate held."""
     now = produced.value - produced.delta.value
-    if before is None or after is None or not now > 0:
+    if not now > 0:
         return None
     then = falling(produced.interval, lambda held: per_million(after, held))
     return _delta(per_million(before, now), then)

@@ -13,10 +13,12 @@ from kvsim.reports.figures.block_sizes import block_sizes
 from kvsim.reports.figures.options import MOST_ROWS, objective, options_cost, options_rate
 from kvsim.reports.page import plan_page
 from kvsim.reports.style import fresh
+from kvsim.reports.verdict import headline
 from kvsim.sim.plan import Plan
 from kvsim.sim.planner.decision import Decision
 from kvsim.sim.server import Server
 from support.planned import decided, fake_searches
+from support.sure import SURE, span
 
 RATES = {"a100": 10.0, "h100-sxm": 25.0, "h200": 32.0, "l40s": 5.0}
 
@@ -56,6 +58,20 @@ def test_the_sentences(decision: Decision) -> None:
     assumed = replace(decision, assumed_slo=True, target_rate_per_s=None)
     assert "(assumed: no limit was given)" in question_lines(assumed)[0]
     assert question_lines(assumed)[1].startswith("No target rate")
+
+
+def test_what_may_be_otherwise_comes_first(decision: Decision) -> None:
+    """Also on the page, before what to deploy."""
+    doubted = replace(decision, confidence=SURE)
+    first, many, deploy, *_ = answer_lines(doubted)
+    assert first == SURE.first_line
+    assert many == (
+        "How many it takes is not certain: 3 (2-4) replicas, at $3.90 ($2.60-$5.20) an hour."
+    )
+    assert deploy.startswith("Deploy 2 x (a100, block_size 32)")
+    settled = replace(SURE.winner, num_replicas=span(3, 3, 3))
+    sure = replace(SURE, num_lost=0, ends_lost=(), winner=settled)
+    assert answer_lines(replace(decision, confidence=sure))[0] == deploy
 
 
 def test_fewer_bits_are_remarked_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +160,9 @@ def test_the_page_begins_with_the_decision(decision: Decision, plan: Plan, tmp_p
 
 def test_a_page_of_nothing_that_holds(nothing: Decision, plan: Plan) -> None:
     with_it = replace(plan, decision=nothing)
+    lines = headline(with_it)
+    assert any(line.startswith("No server keeps the objective.") for line in lines)
+    assert not any("vllm serve" in line for line in lines), "it would not do"
     assert options_cost(with_it) is None
     assert options_rate(with_it) is None
     with fresh():
@@ -151,6 +170,7 @@ def test_a_page_of_nothing_that_holds(nothing: Decision, plan: Plan) -> None:
     assert "No server keeps the objective." in page
     assert "What to deploy</h2>" in page
     assert "recommended.toml" not in page
+    assert "Start the server" not in page
     assert evidence_sheets(nothing)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from kvsim.sim.job import simulate_server
 from kvsim.sim.planner.confidence import Confidence, confidence
+from kvsim.sim.planner.decision import usd_per_million
 from kvsim.sim.planner.interval import Interval
 from kvsim.sim.planner.judged import Judged, needed
 from kvsim.sim.planner.nearby import Held, rate_near
@@ -76,6 +77,13 @@ def test_replicas_and_dollars_follow_the_rate() -> None:
     ).winner
     assert found.num_replicas == Interval(low=4, value=4, high=5), "3.12, 3.9 and 4.875 of one"
     assert found.usd_per_hour == Interval(low=8.0, value=8.0, high=10.0)
+    millions = 3.9 * held * 10 * 3600 / 1e6  # an hour, at 10 tokens a request
+    a_token = found.usd_per_million_output_tokens
+    assert a_token is not None
+    ends = (a_token.low, a_token.value, a_token.high)
+    assert ends == pytest.approx((8 / millions, 8 / millions, 10 / millions))
+    sized_option = replace(option, num_replicas=4)
+    assert usd_per_million(sized_option, 3.9 * held) == pytest.approx(a_token.value)
 
 
 def test_the_same_bytes_for_any_number_of_processes() -> None:

@@ -73,6 +73,38 @@ def test_nothing_to_gain_means_the_defaults_are_right(monkeypatch: pytest.Monkey
     assert not any(step.changed for step in decision.tuning.steps)  # type: ignore[union-attr]
 
 
+def test_what_was_tuned_and_not_chosen_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One replica does with or without fp8: the price is one, and the model's own bits stay."""
+    fake_searches(monkeypatch, lambda server: 15.0 if is_fp8(server) else 10.0)
+    decision = decided(flags={"block_size": 32}, tune=True, target_rate_per_s=1.0)
+    assert decision.chosen is not None
+    assert decision.chosen.title == "a100"
+    assert decision.tuning is not None
+    assert is_fp8(decision.tuning.option.server)
+    assert defaults_line(decision) == (
+        "vLLM's defaults are kept for max_num_seqs, max_num_batched_tokens and kv_cache_dtype, "
+        "although a100, kv_cache_dtype fp8 holds 15.0 instead of 10.0 requests/s a replica: the "
+        "same price, and its KV cache keeps fewer bits."
+    )
+    sheet = tuning_sheet(decision)
+    assert sheet is not None
+    assert sheet.title.endswith("; a100, kv_cache_dtype fp8 was not chosen")
+
+
+def is_fp8(server: Server) -> bool:
+    return server.deployment.kv_cache_dtype == "fp8"
+
+
+def test_without_fp8_the_other_flags_stay_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_searches(monkeypatch, separable)
+    decision = decided(tune=True, target_rate_per_s=1.0)
+    assert decision.chosen is not None
+    assert decision.chosen.title == "a100, max_num_seqs 1024"
+    assert decision.tuning is not None
+    assert decision.tuning.option.server.deployment.block_size == 64
+    assert rates_by_block_size(decision) == {}, "those tried were of the other server"
+
+
 def test_a_flag_that_was_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_searches(monkeypatch, separable)
     decision = decided(flags={"max_num_seqs": 128, "block_size": (16, 32)}, tune=True)

@@ -10,6 +10,7 @@ from math import inf
 import numpy as np
 import pytest
 
+from kvsim.sim.planner.binding import Binding
 from kvsim.sim.planner.changes import Change, change_of, changes_of
 from kvsim.sim.planner.interval import Interval
 from kvsim.sim.planner.lift import advice, suggested
@@ -113,6 +114,21 @@ def test_more_memory_is_more_pool_at_the_same_price() -> None:
         change_of("memory+20%").server(given, EVEN)
 
 
+def test_more_memory_moves_no_limit_that_the_engine_sets_by_card() -> None:
+    """The 141 GB of an H200 and a fifth would be a card of the largest kind: 16,384 tokens."""
+    for gpu in ("h200", "h100-sxm", "a100"):
+        spec = ServerSpec(hardware={**SPEC.hardware, "gpu": gpu}, flags={"max_num_seqs": None})
+        base = change_of("block_size=16").server(spec, EVEN).deployment
+        for text in ("memory+20%", "memory-20%"):
+            assert change_of(text).server(spec, EVEN).deployment == base
+    given = ServerSpec(hardware=spec.hardware, flags={"max_num_seqs": 7})
+    assert change_of("memory+20%").server(given, EVEN).deployment.max_num_seqs == 7
+    for flags in ({"scheduler": "vllm_v0"}, {"enable_chunked_prefill": False}):
+        spec = ServerSpec(hardware=SPEC.hardware, flags={**flags, "max_model_len": 4096})
+        base = Change(text="").server(spec, EVEN).deployment
+        assert change_of("memory+20%").server(spec, EVEN).deployment == base
+
+
 # what they are worth
 
 
@@ -133,6 +149,14 @@ def test_what_changes_nothing_is_worth_exactly_nothing() -> None:
     assert found.usd_per_million_output_tokens is not None
     assert found.usd_per_million_output_tokens.delta == nothing
     assert not found.lifts
+
+
+@pytest.mark.parametrize("target", [1.1, 5.53, 7.3, 11.7])
+def test_nor_does_a_token_by_rounding(target: float) -> None:
+    option = option_of(EVEN, banded=False, price=1.3)
+    (found,) = tried(option, "block_size=16", target_rate_per_s=target)
+    assert found.usd_per_million_output_tokens is not None
+    assert found.usd_per_million_output_tokens.delta == Interval(low=0, value=0, high=0)
 
 
 def test_steps_half_as_long_and_twice_the_seats_hold_twice_as_much() -> None:
@@ -158,6 +182,24 @@ def test_steps_half_as_long_and_twice_the_seats_hold_twice_as_much() -> None:
     assert more.rate_per_s.delta.value == 0
     assert more.num_replicas is not None
     assert more.num_replicas.delta == Interval(low=2, value=2, high=2)
+    before = 2 * 2.0 / (1.9 * held * 10 * 3600 / 1e6)  # two servers, 10 tokens a request
+    for one, times in ((faster, 1 / 2), (more, 4 / 2 / 2)):
+        a_token = one.usd_per_million_output_tokens
+        assert a_token is not None
+        assert a_token.value == pytest.approx(before * times)
+        assert a_token.value - a_token.delta.value == pytest.approx(before)
+
+
+def test_longer_answers_make_a_token_at_the_target_cheaper() -> None:
+    """A quarter of what a server could do is asked of it: one does either way."""
+    option = option_of(EVEN, banded=False, price=2.0)
+    target = option.search.rate_per_s / 4
+    (found,) = tried(option, "outputs+100%", target_rate_per_s=target)
+    a_token = found.usd_per_million_output_tokens
+    assert a_token is not None
+    before = 2.0 / (target * 10 * 3600 / 1e6)
+    assert a_token.value == pytest.approx(before / 2, rel=1e-6)
+    assert a_token.delta.value == pytest.approx(-before / 2, rel=1e-6)
 
 
 def test_more_blocks_hold_more_of_what_waits_for_memory() -> None:
@@ -236,11 +278,12 @@ def test_defaults_are_tried_where_nothing_asked_for_lifts() -> None:
     assert len(tried(option, "step_times-50%", suggested=more)) == 1
 
 
-def bound(kind: str, **flags: object) -> list[str]:
+def bound(kind: str, *steps: str, **flags: object) -> list[str]:
     spec = ServerSpec(hardware={**SPEC.hardware, "price": None}, flags=flags)
     option = option_of(EVEN)
     server = spec.server(EVEN)
-    search = replace(option.search, bound_by=kind)
+    bindings = tuple(Binding(kind=one, share=0.5, evidence="") for one in (kind, *steps))
+    search = replace(option.search, bound_by=kind, bindings=bindings)
     option = replace(option, spec=spec, server=server, search=search)
     return [one.text for one in suggested(option)]
 
@@ -248,6 +291,9 @@ def bound(kind: str, **flags: object) -> list[str]:
 def test_suggestions_follow_what_binds() -> None:
     assert bound("max_num_seqs")[0] == "max_num_seqs=512"
     assert bound("max_num_batched_tokens")[0] == "max_num_batched_tokens=4096"
+    seats = bound("max_num_seqs", "bandwidth", "compute")
+    assert seats[:3] == ["max_num_seqs=512", "quantization=fp8", "kv_cache_dtype=fp8"]
+    assert seats[-1] == bound("bandwidth")[-1], "the card with more of what binds the steps"
     assert bound("token budget")[0] == "max_num_batched_tokens=4096"
     assert bound("KV memory")[:2] == ["kv_cache_dtype=fp8", "gpu_memory_utilization=0.95"]
     assert "kv_cache_dtype=fp8" not in bound("KV memory", kv_cache_dtype="fp8")

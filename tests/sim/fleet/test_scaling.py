@@ -145,8 +145,8 @@ def test_a_stalled_fleet_ends() -> None:
         ({"target": 1, "metric": "cpu"}, r"metric\(='cpu'\) is unknown"),
         ({"target": 1, "min_replicas": 0}, r"min_replicas\(=0\) must be > 0"),
         ({"target": 1, "max_replicas": 1, "min_replicas": 2}, r"max_replicas\(=1\) must be >= min"),
-        ({"target": 1, "interval_s": 0}, r"interval\(=0\) must be > 0"),
-        ({"target": 1, "cooldown_s": -1}, r"cooldown\(=-1\) must be >= 0"),
+        ({"target": 1, "interval_s": 0}, r"^scale_interval\(=0\) must be > 0"),
+        ({"target": 1, "cooldown_s": -1}, r"^scale_cooldown\(=-1\) must be >= 0"),
     ],
 )
 def test_wrong_autoscaling(values: dict[str, Any], sentence: str) -> None:
