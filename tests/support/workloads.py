@@ -92,7 +92,7 @@ ALLOCATORS = [
 ]
 PAGE_BYTES = 64 << 10
 HUGGING_FACE = ["transformers", "transformers_prefill_first"]
-SCHEDULERS = ["vllm", "vllm_v0", "sarathi", "orca", "static", *HUGGING_FACE]
+SCHEDULERS = ["vllm", "vllm_v0", "sarathi", "orca", "static", "transformers"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,7 +311,8 @@ def deployments(
         )
     if scheduler in HUGGING_FACE:
         caching = kind == "paged" and draw(st.booleans())
-        deployment = replace(deployment, enable_prefix_caching=caching)
+        either = draw(st.sampled_from(HUGGING_FACE))
+        deployment = replace(deployment, enable_prefix_caching=caching, scheduler=either)
     slots = draw(st.sampled_from([260, 400, 1000, 4000])) * max(1, len(deployment.kv_groups))
     return deployment, slots // block_size + 2
 
