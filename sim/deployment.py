@@ -163,7 +163,7 @@ class Deployment:
             "enable_chunked_prefill": self.enable_chunked_prefill,
             "prefix_cache hash": self.prefix_cache == "hash",
             "pinned_prefix_tokens 0": not self.pinned_prefix_tokens,
-            "no kv_offloading_size": not self.tiers,
+            "kv_offloading_size 0": not self.tiers,
         }
         for what, given in wanted.items():
             if not given:

@@ -71,7 +71,7 @@ def test_the_starved_are_computed_again_behind_all_others() -> None:
     entered = [row for one in seen[first:] for row, _, before in one.given if not before]
     assert entered == [4, 3, 2], "who arrived later was in the queue before the starved"
     assert seen[first].running == 3
-    assert len(seen[first + 15].given) == 2, "and nobody is let in until one has ended"
+    assert len(seen[first + 14].given) == 2, "and nobody is let in until one has ended"
 
 
 @pytest.mark.parametrize("offload_blocks", [6, 100])
@@ -216,9 +216,9 @@ def _compare(seeds: range) -> None:
         case = _random_case(seed)
         try:
             assert_same_steps(case)
-        except ValueError as error:  # the library's host pool counts what it frees twice, and fails
-            assert str(error).startswith("Cannot pop"), f"seed {seed}"
-            assert case.offload_blocks, f"seed {seed}"
+        except ValueError as error:
+            if not (case.offload_blocks and str(error).startswith("Cannot pop")):
+                raise  # else: the library's host pool counted what it had freed twice, and failed
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from error
 
