@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..batch import FAR
 from ..group import Group
 from ..request import Request
 from .layout import Layout, TokensOf
@@ -178,6 +179,11 @@ class Allocator(ABC):
         """Share of the pool that nobody holds and nothing is cached in."""
         usage = self.usage(blocked=False)
         return (self.pool_slots - usage.held - usage.cached) / self.pool_slots
+
+    @property
+    def most_new_tokens(self) -> int:
+        """A request of more tokens, to be admitted with all of them, surely finds no room."""
+        return FAR
 
     @property
     def shares_blocks(self) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ..batch import FAR
 from ..content import Path
 from ..request import Request
 from .base import Usage
@@ -55,6 +56,10 @@ class DeduplicatingAllocator(PagedAllocator):
         """Requests whose prompt is done."""
         self._writers: dict[Request, None] = {}
         """Decoding where somebody else's path leads."""
+
+    @property
+    def most_new_tokens(self) -> int:
+        return FAR  # what others have computed takes no room
 
     @property
     def shares_blocks(self) -> bool:

@@ -174,6 +174,10 @@ class PagedAllocator(Allocator):
     def free_share(self) -> float:
         return self.num_free / (self.num_gpu_blocks - 1)
 
+    @property
+    def most_new_tokens(self) -> int:
+        return self.num_free * self.block_size
+
     def holds_all(self, wanted: Sequence[tuple[Request, int]]) -> bool:
         missing = (self.blocks_for(tokens) - len(one.blocks) for one, tokens in wanted)
         return sum(missing) <= self.num_free

@@ -23,7 +23,7 @@ running request is cancelled, who waits is let in, where the library waits for e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
@@ -96,7 +96,9 @@ class TransformersScheduler(Scheduler):
             return False
         if self.allocator.free_share < self.limits.safety_margin:
             return False
-        return any(map(self._would_enter, self.waiting_order()))
+        tokens = self.limits.max_num_batched_tokens - self.batch.num_decodes
+        most = self._most_known(tokens)
+        return any(self._would_enter(one) for one in self._in_turn() if one.known <= most)
 
     def _would_enter(self, request: Request) -> bool:
         num_decodes = self.batch.num_decodes
@@ -138,15 +140,21 @@ class TransformersScheduler(Scheduler):
                     self._hold_back(request, step)
         return step
 
-    def waiting_order(self) -> Iterator[Request]:
-        """Those in host memory and the others in turns."""
+    def _in_turn(self) -> Iterable[Request]:
+        """Those who wait: in host memory and others in turns."""
+        queue: Iterable[Request] = self.waiting  # type: ignore[assignment]
         if self.swap is None or not self.swap.num_used:
-            return iter(self.waiting)  # type: ignore[call-overload,no-any-return]
-        everybody: list[Request] = list(self.waiting)  # type: ignore[call-overload]
+            return queue
+        everybody = list(queue)
         swapped = [request for request in everybody if request.swapped_tokens]
         fresh = [request for request in everybody if not request.swapped_tokens]
         turns = zip_longest(swapped, fresh)
-        return (request for turn in turns for request in turn if request is not None)
+        return [request for turn in turns for request in turn if request is not None]
+
+    def _most_known(self, tokens: int) -> int:
+        """Who has more known tokens surely finds no blocks: a look spared in a long queue."""
+        most = self.allocator.most_new_tokens
+        return FAR if self._exact or tokens <= most else most
 
     def _walk(self, step: Step, now_ns: float) -> _Pass:
         """Give tokens to the candidates, in order."""
@@ -225,7 +233,11 @@ class TransformersScheduler(Scheduler):
         """Those who wait; whether the budget lasted to the last of them."""
         if self._closed:
             return True
-        for request in self.waiting_order():
+        most = self._most_known(walk.tokens)
+        for request in self._in_turn():
+            if request.known > most:
+                walk.refused = True
+                continue
             if not walk.roomy and walk.served:
                 return True
             found = self._found(request)
@@ -236,6 +248,7 @@ class TransformersScheduler(Scheduler):
                     return False
             elif not self._let_in(request, found, walk, step, now_ns):
                 return False
+            most = self._most_known(walk.tokens)
         return True
 
     def _let_in(self, request: Request, found: int, walk: _Pass, step: Step, now_ns: float) -> bool:

@@ -7,8 +7,7 @@ on all tokens before it takes the place of the model's, so that equal requests s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -95,16 +94,13 @@ def tiny_model() -> LlamaForCausalLM:
     return model
 
 
-@contextmanager
-def _no_pinned_memory() -> Iterator[None]:
-    """A machine without a GPU has none, and the library asks for it."""
-    empty = torch.empty
+def unpinned(empty: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A machine without a GPU has no pinned memory, and the library asks for it."""
 
-    def unpinned(*size: Any, pin_memory: bool = False, **more: Any) -> torch.Tensor:
+    def unpinned_empty(*size: Any, pin_memory: bool = False, **more: Any) -> torch.Tensor:
         return empty(*size, **more)
 
-    with mock.patch.object(offloading_manager.torch, "empty", unpinned):
-        yield
+    return unpinned_empty
 
 
 class Real:
@@ -131,7 +127,7 @@ class Real:
                     else 0.0,
                 ),
             )
-        with _no_pinned_memory():
+        with mock.patch.object(offloading_manager.torch, "empty", unpinned(torch.empty)):
             self.processor = self.manager._create_batch_processor()
         cache = self.processor.cache
         assert cache.num_sectors == cache.num_blocks == case.num_blocks, "a sector is a block"
