@@ -95,6 +95,7 @@ class BatchingAnswer:
     arrival_s: float
     """When it was handed in."""
     token_s: tuple[float, ...]
+    """Ends of the steps that sampled them."""
     tokens: tuple[int, ...]
 
 
@@ -149,7 +150,7 @@ def run_continuous_batching(
         BatchingAnswer(
             row=row,
             arrival_s=handed_in[row] - begin,
-            token_s=tuple(at - begin for at in outputs[row].timestamps),
+            token_s=tuple(at - begin for at in watch.token_times[row]),
             tokens=tuple(outputs[row].generated_tokens),
         )
         for row in range(len(arrivals))
@@ -186,7 +187,6 @@ def _feed(manager: Any, arrivals: Sequence[Arrival], rows: range, begin: float) 
             list(one.prompt),
             request_id=str(row),
             max_new_tokens=one.output_tokens,
-            record_timestamps=True,
         )
     return handed_in
 
@@ -206,11 +206,16 @@ def _await(manager: Any, count: int) -> dict[int, Any]:
 
 
 class _Watch:
-    """Looks over the shoulder of a batch processor; changes nothing."""
+    """Looks over the shoulder of a batch processor; changes nothing.
+
+    The library's own times of tokens do not outlive a soft reset: those here are ends of steps.
+    """
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
+        self.token_times: dict[int, list[float]] = {}
         self._notes: list[tuple[Any, ...]] = []
+        self._answered: list[int] = []
         self._start = self._scheduled = 0.0
         self._fast_path, self._kv_read = False, 0
         self._offloaded: dict[int, bool] = {}
@@ -277,6 +282,7 @@ class _Watch:
         self._given = tuple(
             (int(one.state.request_id), one.query_length, _before(one)) for one in batch
         )
+        self._answered = [int(one.state.request_id) for one in batch if one.has_new_token]
         pool, scheduler = self._processor.cache.pool, self._processor.scheduler
         allocators = self._processor.cache.cache_allocators.values()
         self._room = (
@@ -289,6 +295,8 @@ class _Watch:
     def _update(self, inner: Any) -> None:
         inner()
         times = self._start, self._scheduled, time.perf_counter()
+        for row in self._answered:
+            self.token_times.setdefault(row, []).append(times[-1])
         about = self._given, self._kv_read, self._fast_path
         self._notes.append((times, about, self._room, tuple(self._offloaded.items())))
 

@@ -182,7 +182,7 @@ class Allocator(ABC):
 
     @property
     def most_new_tokens(self) -> int:
-        """A request of more tokens, to be admitted with all of them, surely finds no room."""
+        """A request of more tokens, to be admitted with all of them, finds no room for them."""
         return FAR
 
     @property

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..batch import FAR
 from ..content import Path
 from ..request import Request
 from .base import Usage
@@ -56,10 +55,6 @@ class DeduplicatingAllocator(PagedAllocator):
         """Requests whose prompt is done."""
         self._writers: dict[Request, None] = {}
         """Decoding where somebody else's path leads."""
-
-    @property
-    def most_new_tokens(self) -> int:
-        return FAR  # what others have computed takes no room
 
     @property
     def shares_blocks(self) -> bool:
@@ -171,7 +166,8 @@ class DeduplicatingAllocator(PagedAllocator):
 
     def _match(self, request: Request) -> list[int]:
         """Listed blocks that a waiting request begins with, leaving one token to compute."""
-        if request.swapped_tokens:
+        path = request.path
+        if request.swapped_tokens or not path or path[0].number not in self._block_of:
             return []
         found = []
         for _, content in _contents(request.path, 0, (request.known - 1) // self.block_size):

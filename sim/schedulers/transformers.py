@@ -98,7 +98,9 @@ class TransformersScheduler(Scheduler):
             return False
         tokens = self.limits.max_num_batched_tokens - self.batch.num_decodes
         most = self._most_known(tokens)
-        return any(self._would_enter(one) for one in self._in_turn() if one.known <= most)
+        return any(
+            self._would_enter(one) for one in self._in_turn() if not self._is_too_long(one, most)
+        )
 
     def _would_enter(self, request: Request) -> bool:
         num_decodes = self.batch.num_decodes
@@ -151,8 +153,11 @@ class TransformersScheduler(Scheduler):
         turns = zip_longest(swapped, fresh)
         return [request for turn in turns for request in turn if request is not None]
 
+    def _is_too_long(self, request: Request, most: int) -> bool:
+        return request.known > most and not self.allocator.cached_tokens(request)
+
     def _most_known(self, tokens: int) -> int:
-        """Who has more known tokens surely finds no blocks: a look spared in a long queue."""
+        """Who knows more tokens and shares none finds no blocks: a look spared in a long queue."""
         most = self.allocator.most_new_tokens
         return FAR if self._exact or tokens <= most else most
 
@@ -235,7 +240,7 @@ class TransformersScheduler(Scheduler):
             return True
         most = self._most_known(walk.tokens)
         for request in self._in_turn():
-            if request.known > most:
+            if self._is_too_long(request, most):
                 walk.refused = True
                 continue
             if not walk.roomy and walk.served:

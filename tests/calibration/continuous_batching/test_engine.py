@@ -100,9 +100,9 @@ def test_blocks_that_are_shared_swapped_and_computed_again() -> None:
         log = _play(
             prompts,
             outputs,
-            num_blocks=8,
+            num_blocks=9,
             safety_margin=0.0,
-            cpu_offload_space=(4 * BLOCK_BYTES + 1) / 2**30,
+            cpu_offload_space=(2 * BLOCK_BYTES + 1) / 2**30,
         )
     kinds = {kind for step in log.steps for _, kind in step.offloaded}
     assert kinds == {False, True}, "one was swapped, one computed again"
