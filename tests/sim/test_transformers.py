@@ -6,7 +6,10 @@ import random
 from dataclasses import replace
 
 import pytest
+from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
+from kvsim.sim.deployment import Deployment
+from kvsim.sim.serve_command import continuous_batching
 from support.real_transformers import Case, Real, Seen, assert_same_steps, simulated
 
 
@@ -148,6 +151,12 @@ def test_what_the_last_step_fills_is_not_found() -> None:
     assert decoded[-1].given == [(1, 1, 8)]
 
 
+def test_the_last_token_of_a_prompt_is_computed_though_its_block_is_there() -> None:
+    prompt = _prompts(8)[0]
+    case = Case(prompts=[prompt, prompt], outputs=[2, 1], arrivals=[0, 5], sharing=True)
+    assert assert_same_steps(case)[-1].given == [(1, 4, 4)]
+
+
 def test_what_is_cached_goes_all_at_once() -> None:
     prompts = _prompts(16, 16, 16, 40)
     case = Case(prompts=prompts, outputs=[2, 2, 2, 9], arrivals=[0, 3, 6, 9], sharing=True)
@@ -181,6 +190,25 @@ def test_a_table_of_so_many_blocks() -> None:
     seen = assert_same_steps(case)
     paths = [one.fast_path for one in seen]
     assert paths == [False, *[True] * 6, *[False] * 5], "twelve tokens fit three blocks"
+
+
+def test_the_serve_command_speaks_the_librarys_names() -> None:
+    flags = Deployment(
+        max_model_len=500,
+        scheduler="transformers_prefill_first",
+        watermark=0.2,
+        preemption_mode="swap",
+        swap_space=3.5,
+        enable_prefix_caching=True,
+    )
+    text = continuous_batching(flags, 77)
+    made = eval(text, {"ContinuousBatchingConfig": ContinuousBatchingConfig})
+    assert (made.page_size, made.num_blocks, made.max_blocks_per_request) == (16, 77, 32)
+    assert (made.scheduler_type, made.safety_margin) == ("prefill_first", 0.2)
+    assert (made.cpu_offload_space, made.allow_block_sharing) == (3.5, True)
+    assert "scheduler_type='fifo'" in continuous_batching(
+        replace(flags, scheduler="transformers"), 1
+    )
 
 
 def _random_case(seed: int) -> Case:
