@@ -24,39 +24,13 @@ running request is cancelled, who waits is let in, where the library waits for e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from ..batch import FAR
 from ..request import Request
 from .base import Scheduler
 from .step import Event, Step
-
-
-@dataclass(slots=True, kw_only=True)
-class _Pass:
-    """One walk over the candidates: what is left, and what became of them."""
-
-    tokens: int
-    rows: int
-    reads: int
-    fast: bool
-    """Everybody so far reads through a block table: no budget of reads."""
-    roomy: bool
-    """The safety margin is free."""
-    served: int = 0
-    refused: bool = False
-    """Somebody found no blocks."""
-    starved: list[tuple[Request, int]] = field(default_factory=list)
-    """Running requests among them, and the tokens that they would hold."""
-    decoded: dict[Request, None] | None = field(default_factory=dict)
-    """Who decodes a token; None: all who decode."""
-    admitted: list[Request] = field(default_factory=list)
-
-    @property
-    def spent(self) -> bool:
-        """Whether nobody else gets tokens."""
-        return self.tokens == 0 or self.rows <= 0 or (self.reads <= 0 and not self.fast)
+from .walk import Walk
 
 
 class TransformersScheduler(Scheduler):
@@ -161,13 +135,14 @@ class TransformersScheduler(Scheduler):
         most = self.allocator.most_new_tokens
         return FAR if self._exact or tokens <= most else most
 
-    def _walk(self, step: Step, now_ns: float) -> _Pass:
+    def _walk(self, step: Step, now_ns: float) -> Walk:
         """Give tokens to the candidates, in order."""
         limits = self.limits
-        walk = _Pass(
+        walk = Walk(
             tokens=limits.max_num_batched_tokens,
             rows=limits.seats,
             reads=self.allocator.pool_slots,
+            fast_path_tokens=self.fast_path_tokens,
             fast=self.fast_path_tokens > 0,
             roomy=self._meets_margin(),
         )
@@ -175,7 +150,7 @@ class TransformersScheduler(Scheduler):
         first, second = (
             (self._prefill, decodes) if self.prefills_first else (decodes, self._prefill)
         )
-        phases: list[Callable[[_Pass, Step, float], bool]] = [first, second, self._admit]
+        phases: list[Callable[[Walk, Step, float], bool]] = [first, second, self._admit]
         all(phase(walk, step, now_ns) for phase in phases)
         for request in walk.admitted:
             self.waiting.remove(request)
@@ -203,19 +178,15 @@ class TransformersScheduler(Scheduler):
             return False
         return self._reads_freely() and self.allocator.decode_steps(self.batch.step, 1) > 0
 
-    def _all_decode(self, walk: _Pass, step: Step, now_ns: float) -> bool:
+    def _all_decode(self, walk: Walk, step: Step, now_ns: float) -> bool:
         num_decodes = self.batch.num_decodes
         if not num_decodes:
             return True
         self.allocator.decode(self.batch.step, 1)
-        walk.decoded = None
-        walk.served += num_decodes
-        walk.tokens -= num_decodes
-        walk.rows -= num_decodes
-        walk.reads -= self.batch.context_tokens - num_decodes
+        walk.count_decodes(num_decodes, self.batch.context_tokens)
         return not walk.spent
 
-    def _decode(self, walk: _Pass, step: Step, now_ns: float) -> bool:
+    def _decode(self, walk: Walk, step: Step, now_ns: float) -> bool:
         assert walk.decoded is not None, "nobody was given a token before"
         number = self.batch.step
         for request in [one for one in self.batch.requests if one.decoding]:
@@ -226,7 +197,7 @@ class TransformersScheduler(Scheduler):
                     return False
         return True
 
-    def _prefill(self, walk: _Pass, step: Step, now_ns: float) -> bool:
+    def _prefill(self, walk: Walk, step: Step, now_ns: float) -> bool:
         for request in list(self.batch.prefills):
             if not walk.roomy and walk.served:
                 return False
@@ -234,7 +205,7 @@ class TransformersScheduler(Scheduler):
                 return False
         return True
 
-    def _admit(self, walk: _Pass, step: Step, now_ns: float) -> bool:
+    def _admit(self, walk: Walk, step: Step, now_ns: float) -> bool:
         """Those who wait; whether the budget lasted to the last of them."""
         if self._closed:
             return True
@@ -256,9 +227,9 @@ class TransformersScheduler(Scheduler):
             most = self._most_known(walk.tokens)
         return True
 
-    def _let_in(self, request: Request, found: int, walk: _Pass, step: Step, now_ns: float) -> bool:
+    def _let_in(self, request: Request, found: int, walk: Walk, step: Step, now_ns: float) -> bool:
         tokens = min(request.known - found, walk.tokens)
-        if not self._may_read(tokens, found, walk):
+        if not walk.may_read(tokens, found):
             return True
         if not self._fits(request, found + tokens):
             walk.refused = True
@@ -272,10 +243,10 @@ class TransformersScheduler(Scheduler):
             assert self.swap is not None, "it was swapped out"
             self.swap.bring(request)
             request.swapped_tokens = 0
-        self._count(tokens, found, walk)
+        walk.count(tokens, found)
         return not walk.spent
 
-    def _give_chunk(self, request: Request, walk: _Pass, step: Step) -> bool:
+    def _give_chunk(self, request: Request, walk: Walk, step: Step) -> bool:
         """The next part of a prompt that has begun; whether anything is left for others."""
         tokens = min(request.known - request.computed, walk.tokens)
         if self._grants(request, tokens, request.computed, walk):
@@ -283,26 +254,16 @@ class TransformersScheduler(Scheduler):
             return not walk.spent
         return True
 
-    def _grants(self, request: Request, tokens: int, position: int, walk: _Pass) -> bool:
+    def _grants(self, request: Request, tokens: int, position: int, walk: Walk) -> bool:
         """Room for a running request's next tokens, taken from what is left if it is there."""
-        if not self._may_read(tokens, position, walk):
+        if not walk.may_read(tokens, position):
             return False
         if not self.allocator.extend(request, position + tokens):
             walk.refused = True
             walk.starved.append((request, position + tokens))
             return False
-        self._count(tokens, position, walk)
+        walk.count(tokens, position)
         return True
-
-    def _may_read(self, tokens: int, position: int, walk: _Pass) -> bool:
-        return (walk.fast and self._is_fast(tokens, position)) or walk.reads >= position
-
-    def _count(self, tokens: int, position: int, walk: _Pass) -> None:
-        walk.fast = walk.fast and self._is_fast(tokens, position)
-        walk.served += 1
-        walk.tokens -= tokens
-        walk.rows -= 1
-        walk.reads -= position
 
     def _fits(self, request: Request, tokens: int) -> bool:
         return self.allocator.can_admit(request, tokens, others_run=bool(self.batch.requests))
