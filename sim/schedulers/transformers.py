@@ -109,12 +109,20 @@ class TransformersScheduler(Scheduler):
             walk = self._walk(step, now_ns)
         if walk.served and walk.starved:
             self._offload(walk.starved, step, now_ns)
+        self._restore(walk.restored)
         self.blocked = bool(self.waiting) and not walk.spent
         if walk.decoded is not None:
             for request in self.batch.requests:
                 if request.decoding and request not in walk.decoded:
                     self._hold_back(request, step)
         return step
+
+    def _restore(self, requests: Iterable[Request]) -> None:
+        """They come back from host memory, whose room was not there for who gave way to them."""
+        for request in requests:
+            assert self.swap is not None, "it was swapped out"
+            self.swap.bring(request)
+            request.swapped_tokens = 0
 
     def _in_turn(self) -> Iterable[Request]:
         """Those who wait: in host memory and others in turns."""
@@ -240,9 +248,7 @@ class TransformersScheduler(Scheduler):
         walk.admitted.append(request)
         self._give(request, tokens, step)
         if request.swapped_tokens:
-            assert self.swap is not None, "it was swapped out"
-            self.swap.bring(request)
-            request.swapped_tokens = 0
+            walk.restored.append(request)
         walk.count(tokens, found)
         return not walk.spent
 

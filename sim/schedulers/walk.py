@@ -28,6 +28,8 @@ class Walk:
     decoded: dict[Request, None] | None = field(default_factory=dict)
     """Who decodes a token; None: all who decode."""
     admitted: list[Request] = field(default_factory=list)
+    restored: list[Request] = field(default_factory=list)
+    """Those among them whose KV is still in host memory."""
 
     @property
     def spent(self) -> bool:
