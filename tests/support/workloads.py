@@ -91,7 +91,8 @@ ALLOCATORS = [
     ("virtual", "max", "buddy"),
 ]
 PAGE_BYTES = 64 << 10
-SCHEDULERS = ["vllm", "vllm_v0", "sarathi", "orca", "static"]
+HUGGING_FACE = ["transformers", "transformers_prefill_first"]
+SCHEDULERS = ["vllm", "vllm_v0", "sarathi", "orca", "static", "transformers"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,14 +184,15 @@ def workloads(
     """Samples, beams, a pinned prefix; victims are swapped or computed again; memory is short."""
     trace = draw(traces(most=most, longest=draw(st.sampled_from([6, 40]))))
     deployment, _ = draw(deployments(allocator=allocator, scheduler=scheduler))
-    sharing = draw(st.sampled_from(SHARING))
+    alone = scheduler in HUGGING_FACE
+    sharing = draw(st.sampled_from(["alone", "fan_out"] if alone else SHARING))
     paged = allocator[0] == "paged"
     cached = sharing in ("alone", "fan_out") and deployment.enable_prefix_caching
     ahead = sharing in ("alone", "fan_out") and deployment.async_scheduling
     mode, pinned = "recompute", 0
-    if paged and not cached and not ahead:
+    if paged and not ahead and (alone or not cached):
         mode = draw(st.sampled_from(["recompute", "swap", "auto", "swap_groups"]))
-        pinned = draw(st.sampled_from([0, 0, 3, 8, 20]))
+        pinned = 0 if alone else draw(st.sampled_from([0, 0, 3, 8, 20]))
     widest = draw(st.sampled_from([2, 4]))
     alike = mode == "recompute" and not pinned and sharing in ("alone", "fan_out")
     deployment = replace(
@@ -288,7 +290,11 @@ def deployments(
         prefill_schedule_interval=draw(st.sampled_from([1, 1, 3])),
         mixed_batches=scheduler != "sarathi" or draw(st.booleans()),
         scheduling_policy=draw(
-            st.sampled_from(["fcfs", "fcfs", "priority", "sjf", "fair", "fair"])
+            st.sampled_from(
+                ["fcfs"]
+                if scheduler in HUGGING_FACE
+                else ["fcfs", "fcfs", "priority", "sjf", "fair", "fair"]
+            )
         ),
         watermark=draw(st.sampled_from([0.0, 0.0, 0.1])),
         scheduler_reserve_full_isl=draw(st.booleans()),
@@ -303,6 +309,10 @@ def deployments(
             enable_prefix_caching=kind == "paged" and draw(st.booleans()),
             kv_groups=draw(_groups(block_size)) if kind == "paged" else (),
         )
+    if scheduler in HUGGING_FACE:
+        caching = kind == "paged" and draw(st.booleans())
+        either = draw(st.sampled_from(HUGGING_FACE))
+        deployment = replace(deployment, enable_prefix_caching=caching, scheduler=either)
     slots = draw(st.sampled_from([260, 400, 1000, 4000])) * max(1, len(deployment.kv_groups))
     return deployment, slots // block_size + 2
 
