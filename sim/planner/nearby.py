@@ -25,7 +25,7 @@ FINE_TOLERANCE = 0.005
 FIRST_STRIDE = 0.06
 """Relative; the next ones are each twice as long."""
 MOST_PROBES = 14
-MOST_REFINING = 1
+MOST_REFINING = 2
 """Of them, once the bracket has two ends: the answer lies on a line between its ends anyway."""
 LEAST_SHARE = 0.01
 """Of the known rate, below which nothing is held."""
