@@ -155,9 +155,9 @@ def _run_parallel(
             raise
         except Exception as error:  # each backend has its own names for it
             lives = LIVES if len(left) < before else lives - 1
-            why = f"{backend} lost its workers ({type(error).__name__})."
+            why = _lost(backend, error)
             if not lives:
-                _one_by_one(left, runs, run_all, timeout_s, why)
+                _one_by_one(left, runs, run_all, timeout_s, backend, why)
                 return
             first, *rest = left.items()  # which may have been it: the others are not to wait for it
             left = dict([*rest, first])
@@ -168,6 +168,7 @@ def _one_by_one(
     runs: _Runs,
     run_all: Callable[[list[Callable[[], tuple[str, Outcome]]]], Iterator[tuple[str, Outcome]]],
     timeout_s: float | None,
+    backend: str,
     why: str,
 ) -> None:
     """Each alone, so that none is blamed for what ran beside it; workers that are gone are gone."""
@@ -180,9 +181,15 @@ def _one_by_one(
                 lives = LIVES
             except ValueError:
                 raise
-            except Exception:  # it was this one, or nobody is there any more
+            except Exception as error:  # it was this one, or nobody is there any more
                 lives -= 1
+                why = _lost(backend, error)
+                outcome = Outcome(kind=LOST, reason=why)
         runs.take(key, outcome)
+
+
+def _lost(backend: str, error: Exception) -> str:
+    return f"{backend} lost its workers ({type(error).__name__})."
 
 
 def _named(key: str, call: bytes, timeout_s: float | None) -> tuple[str, Outcome]:
