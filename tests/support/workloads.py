@@ -18,6 +18,9 @@ from kvsim.calibration.profile.cost import measured_cost
 from kvsim.calibration.step_cost import Batch, Line, StepCost
 from kvsim.sim.deployment import Deployment
 from kvsim.sim.result import Result
+from kvsim.sim.schedulers import SCHEDULERS as EVERY_SCHEDULER
+from kvsim.sim.schedulers import TRANSFORMERS
+from kvsim.sim.schedulers.policies import POLICIES
 from kvsim.sim.simulation import simulate
 from support.profiles import split_profile
 
@@ -91,8 +94,14 @@ ALLOCATORS = [
     ("virtual", "max", "buddy"),
 ]
 PAGE_BYTES = 64 << 10
-HUGGING_FACE = ["transformers", "transformers_prefill_first"]
 SCHEDULERS = ["vllm", "vllm_v0", "sarathi", "orca", "static", "transformers"]
+"""To draw from; the last stands for both of its kind."""
+FORKING = [name for name in EVERY_SCHEDULER if name not in TRANSFORMERS]
+"""Schedulers under which a request may have several sequences, and a policy may order the queue."""
+ORDERS = [("fcfs", name) for name in EVERY_SCHEDULER] + [
+    (policy, name) for policy in POLICIES if policy != "fcfs" for name in FORKING
+]
+"""Every scheduler under every policy that it takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +193,7 @@ def workloads(
     """Samples, beams, a pinned prefix; victims are swapped or computed again; memory is short."""
     trace = draw(traces(most=most, longest=draw(st.sampled_from([6, 40]))))
     deployment, _ = draw(deployments(allocator=allocator, scheduler=scheduler))
-    alone = scheduler in HUGGING_FACE
+    alone = scheduler in TRANSFORMERS
     sharing = draw(st.sampled_from(["alone", "fan_out"] if alone else SHARING))
     paged = allocator[0] == "paged"
     cached = sharing in ("alone", "fan_out") and deployment.enable_prefix_caching
@@ -292,7 +301,7 @@ def deployments(
         scheduling_policy=draw(
             st.sampled_from(
                 ["fcfs"]
-                if scheduler in HUGGING_FACE
+                if scheduler in TRANSFORMERS
                 else ["fcfs", "fcfs", "priority", "sjf", "fair", "fair"]
             )
         ),
@@ -309,9 +318,9 @@ def deployments(
             enable_prefix_caching=kind == "paged" and draw(st.booleans()),
             kv_groups=draw(_groups(block_size)) if kind == "paged" else (),
         )
-    if scheduler in HUGGING_FACE:
+    if scheduler in TRANSFORMERS:
         caching = kind == "paged" and draw(st.booleans())
-        either = draw(st.sampled_from(HUGGING_FACE))
+        either = draw(st.sampled_from(TRANSFORMERS))
         deployment = replace(deployment, enable_prefix_caching=caching, scheduler=either)
     slots = draw(st.sampled_from([260, 400, 1000, 4000])) * max(1, len(deployment.kv_groups))
     return deployment, slots // block_size + 2
