@@ -11,11 +11,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.generation.continuous_batching import offloading_manager
 
-from kvsim.calibration.continuous_batching.engine import (
+from kvsim.calibration.continuous_batching.engine import run_continuous_batching
+from kvsim.calibration.continuous_batching.records import (
     Arrival,
     BatchingLog,
     BatchingSettings,
-    run_continuous_batching,
+    BatchingStep,
 )
 from support.real_transformers import Case, simulated, unpinned
 
@@ -65,6 +66,11 @@ def _play(prompts: list[list[int]], outputs: list[int], **settings: object) -> B
     return log
 
 
+def _times(step: BatchingStep) -> tuple[float, ...]:
+    planned = step.start_s, step.scheduled_s, step.prepared_s
+    return *planned, step.launched_s, step.synced_s, step.end_s
+
+
 def _prompts(*lengths: int) -> list[list[int]]:
     return [[(5 + 11 * row + 7 * at) % 64 for at in range(n)] for row, n in enumerate(lengths)]
 
@@ -77,7 +83,7 @@ def test_chunks_and_the_decode_fast_path() -> None:
     assert len(fast) >= 3
     assert mixed, "no chunk was computed beside cached tokens"
     assert all(tokens == 1 for step in fast for _, tokens, _ in step.given)
-    times = [at for step in log.steps for at in (step.start_s, step.scheduled_s, step.end_s)]
+    times = [at for step in log.steps for at in _times(step)]
     assert times == sorted(times)
     case = Case(
         prompts=prompts,
