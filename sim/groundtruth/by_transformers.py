@@ -5,6 +5,7 @@ The library keeps its own scheduler and blocks: what kvsim hands it are tokens a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -47,6 +48,8 @@ def serve_by_transformers(
     """
     _check_release()
     check_loop(trace, run)
+    if run.device == "cpu":  # before the kernels are imported, which ask for it once
+        os.environ.setdefault("TRITON_INTERPRET", "1")
     from ...calibration.continuous_batching.session import run_session
     from ...calibration.engine.session import device_for
 
