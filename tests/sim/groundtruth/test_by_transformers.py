@@ -17,6 +17,7 @@ from kvsim.calibration.engine.shape import TOY
 from kvsim.sim.deployment import Deployment
 from kvsim.sim.groundtruth import by_transformers
 from kvsim.sim.groundtruth.by_transformers import arrivals_of, serve_by_transformers
+from kvsim.sim.groundtruth.parts import make_parts
 from kvsim.sim.groundtruth.serve import EngineRun
 from kvsim.sim.simulation import simulate
 from kvsim.traces import Trace
@@ -194,6 +195,11 @@ def test_what_its_loop_does_not_run(
     with pytest.raises(ValueError, match=message):
         served(tmp_path / "run.jsonl", run, **columns)
     assert not (tmp_path / "run.jsonl").exists()
+
+
+def test_the_mini_engine_leaves_it_to_the_library() -> None:
+    with pytest.raises(ValueError, match=r"^scheduler\(=transformers\) must be another one: "):
+        make_parts(trace(), FLAGS, num_gpu_blocks=13)
 
 
 def test_a_request_larger_than_the_pool(tmp_path: Path) -> None:

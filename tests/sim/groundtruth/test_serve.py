@@ -87,7 +87,6 @@ def test_after_its_minutes_nobody_is_let_in(tmp_path: Path) -> None:
             r"^allocator\(=contiguous\) must be paged: the engine runs nothing else\.$",
         ),
         ({}, {"scheduler": "static"}, r"^scheduler\(=static\) must be another one: "),
-        ({}, {"scheduler": "transformers"}, r"^scheduler\(=transformers\) must be another one: "),
         ({}, {"async_scheduling": True}, r"^async_scheduling\(=True\) must be False: "),
         ({}, {"tensor_parallel_size": 2}, r"^tensor_parallel_size\(=2\) must be 1: "),
         ({}, {"preemption_mode": "auto"}, r"^preemption_mode\(=auto\) must be recompute, swap "),
