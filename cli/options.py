@@ -233,7 +233,7 @@ def engine_options(
         str,
         _option(
             _ENGINE,
-            "vllm, vllm_v0 (prompts first), sarathi, orca or static.",
+            "vllm, vllm_v0 (prompts first), sarathi, orca, static or transformers.",
             autocompletion=completion.scheduler_names,
         ),
     ] = "vllm",
@@ -266,7 +266,10 @@ def engine_options(
     ] = True,
     watermark: Annotated[
         float | None,
-        _option(_ENGINE, "Share of blocks kept free (0; of vllm_v0 and sarathi 0.01)."),
+        _option(
+            _ENGINE,
+            "Share of blocks kept free (0; of vllm_v0 and sarathi 0.01, of transformers 0.15).",
+        ),
     ] = None,
     scheduler_reserve_full_isl: Annotated[
         bool, _option(_ENGINE, "Admit only what would fit whole.")

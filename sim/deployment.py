@@ -9,7 +9,7 @@ from ..calibration.kv_groups import KVGroup
 from ..calibration.names import unknown_name
 from .allocators import ALLOCATORS, PLACEMENTS, RESERVATIONS, TierSpec
 from .pages import DEFAULT_PAGE_BYTES, PAGE_SIZES, page_name
-from .schedulers import SCHEDULERS, SchedulerLimits
+from .schedulers import SCHEDULERS, TRANSFORMERS, SchedulerLimits
 
 ON_IMPOSSIBLE = ("reject", "stall")
 PARALLEL_SAMPLING = ("fork", "fan_out")
@@ -110,10 +110,13 @@ class Deployment:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise unknown_name(getattr(self, name), known, field=name)
-        if self.enable_prefix_caching and (self.allocator, self.scheduler) != ("paged", "vllm"):
+        self._check_transformers()
+        if self.enable_prefix_caching and not (
+            self.allocator == "paged" and self.scheduler in ("vllm", *TRANSFORMERS)
+        ):
             raise ValueError(
-                "enable_prefix_caching(=True) needs allocator paged and scheduler vllm, not "
-                f"{self.allocator} and {self.scheduler}."
+                "enable_prefix_caching(=True) needs allocator paged and scheduler vllm or "
+                f"transformers, not {self.allocator} and {self.scheduler}."
             )
         if self.enable_prefix_caching and self.prefix_cache == "radix" and self.kv_groups:
             raise ValueError(
@@ -122,10 +125,10 @@ class Deployment:
             )
         if self.prefix_cache == "radix" and not self.enable_prefix_caching:
             raise ValueError("prefix_cache(=radix) needs enable_prefix_caching, which is off.")
-        if self.scheduler == "sarathi" and self.kv_groups:
+        if self.scheduler in ("sarathi", *TRANSFORMERS) and self.kv_groups:
             raise ValueError(
-                "scheduler(=sarathi) needs layers that all keep every token: switch the hybrid "
-                "KV-cache manager off (--disable-hybrid-kv-cache-manager)."
+                f"scheduler(={self.scheduler}) needs layers that all keep every token: switch the "
+                "hybrid KV-cache manager off (--disable-hybrid-kv-cache-manager)."
             )
         if not self.mixed_batches and self.scheduler != "sarathi":
             raise ValueError(
@@ -151,6 +154,21 @@ class Deployment:
         self._check_moves()
         self.limits  # noqa: B018  checks its own fields
 
+    def _check_transformers(self) -> None:
+        """What its continuous batching does without."""
+        if self.scheduler not in TRANSFORMERS:
+            return
+        wanted = {
+            "scheduling_policy fcfs": self.scheduling_policy == "fcfs",
+            "enable_chunked_prefill": self.enable_chunked_prefill,
+            "prefix_cache hash": self.prefix_cache == "hash",
+            "pinned_prefix_tokens 0": not self.pinned_prefix_tokens,
+            "kv_offloading_size 0": not self.tiers,
+        }
+        for what, given in wanted.items():
+            if not given:
+                raise ValueError(f"scheduler(={self.scheduler}) needs {what}.")
+
     def _check_moves(self) -> None:
         if self.pinned_prefix_tokens < 0:
             raise ValueError(f"pinned_prefix_tokens(={self.pinned_prefix_tokens}) must be >= 0.")
@@ -175,7 +193,7 @@ class Deployment:
                 raise ValueError(f"{wanted[-1]} needs allocator paged, not {self.allocator}.")
         for what in wanted:
             for flag in ("enable_prefix_caching", "async_scheduling"):
-                if getattr(self, flag):
+                if getattr(self, flag) and self.scheduler not in TRANSFORMERS:
                     raise ValueError(f"{what} needs {flag} off.")
             if self.kv_groups and self.allocator == "paged":
                 raise ValueError(
@@ -200,6 +218,7 @@ class Deployment:
             prefill_schedule_interval=self.prefill_schedule_interval,
             mixed_batches=self.mixed_batches,
             scheduling_policy=self.scheduling_policy,
+            safety_margin=self.watermark if self.scheduler in TRANSFORMERS else 0.0,
         )
 
     @property

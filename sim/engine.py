@@ -11,6 +11,7 @@ from .allocators import (
     Allocator,
     CachingAllocator,
     ContiguousAllocator,
+    DeduplicatingAllocator,
     GroupedAllocator,
     PagedAllocator,
     RadixAllocator,
@@ -22,7 +23,7 @@ from .batch import RunningBatch
 from .crossover import Prefill
 from .deployment import BYTES_PER_GIB, Deployment
 from .moved import Moves
-from .schedulers import SCHEDULERS, Scheduler
+from .schedulers import SCHEDULERS, TRANSFORMERS, Scheduler
 from .swap import Swap
 
 
@@ -43,8 +44,7 @@ def make_allocator(
             pool_slots=_contiguous_slots(deployment, num_gpu_blocks),
             page_bytes=deployment.page_bytes,
             kv_row_bytes=deployment.kv_row_bytes,
-            watermark=deployment.watermark,
-            reserve_full_isl=deployment.scheduler_reserve_full_isl,
+            **_gates(deployment),
         )
     return ContiguousAllocator(
         pool_slots=_contiguous_slots(deployment, num_gpu_blocks),
@@ -62,11 +62,7 @@ def hash_block_size(deployment: Deployment) -> int:
 
 
 def _paged(deployment: Deployment, num_gpu_blocks: int, sharing: bool) -> Allocator:
-    admission: _Admission = {
-        "num_gpu_blocks": num_gpu_blocks,
-        "watermark": deployment.watermark,
-        "reserve_full_isl": deployment.scheduler_reserve_full_isl,
-    }
+    admission: _Admission = {"num_gpu_blocks": num_gpu_blocks, **_gates(deployment)}
     if deployment.kv_groups:
         return GroupedAllocator(
             groups=deployment.kv_groups,
@@ -84,6 +80,12 @@ def _paged(deployment: Deployment, num_gpu_blocks: int, sharing: bool) -> Alloca
         )
     if not deployment.enable_prefix_caching:
         return PagedAllocator(block_size=deployment.block_size, **admission)
+    if deployment.scheduler in TRANSFORMERS:
+        return DeduplicatingAllocator(
+            num_gpu_blocks=num_gpu_blocks,
+            block_size=deployment.block_size,
+            safety_margin=deployment.watermark,
+        )
     if deployment.prefix_cache == "radix":
         return RadixAllocator(block_size=deployment.block_size, **admission)
     ahead = deployment.async_scheduling
@@ -105,10 +107,23 @@ def _contiguous_slots(deployment: Deployment, num_gpu_blocks: int) -> int:
     return int(num_gpu_blocks * block_bytes / token_bytes)
 
 
-class _Admission(TypedDict):
-    num_gpu_blocks: int
+class _Gates(TypedDict):
     watermark: float
     reserve_full_isl: bool
+
+
+class _Admission(_Gates):
+    num_gpu_blocks: int
+
+
+def _gates(deployment: Deployment) -> _Gates:
+    """What the allocator asks of a request that comes in; transformers' scheduler asks itself."""
+    if deployment.scheduler in TRANSFORMERS:
+        return {"watermark": 0.0, "reserve_full_isl": False}
+    return {
+        "watermark": deployment.watermark,
+        "reserve_full_isl": deployment.scheduler_reserve_full_isl,
+    }
 
 
 def make_scheduler(

@@ -19,6 +19,7 @@ from .beams import BeamSurvival
 from .deployment import Deployment
 from .group import Group
 from .request import NEVER, Request
+from .schedulers import TRANSFORMERS
 
 
 class Sampled(Protocol):
@@ -74,6 +75,12 @@ def check_widths(trace: object, deployment: Deployment) -> None:
         )
     if deployment.parallel_sampling == "fan_out":
         return
+    if deployment.scheduler in TRANSFORMERS:
+        name = "beam_width" if max(found[1]) else "n"
+        raise ValueError(
+            f"{name}(={max(found[0])}) with scheduler {deployment.scheduler} needs samples and "
+            "parallel_sampling fan_out."
+        )
     budget = deployment.limits.max_num_batched_tokens
     if max(found[0]) > budget:  # they go on together, a token each
         name = "beam_width" if max(found[1]) == max(found[0]) else "n"

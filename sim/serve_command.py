@@ -1,10 +1,11 @@
-"""The ``vllm serve`` line that starts a server as it was simulated."""
+"""The ``vllm serve`` line that starts a server as it was simulated; transformers' own flags."""
 
 from __future__ import annotations
 
 from shlex import quote
 
 from .deployment import Deployment
+from .schedulers import TRANSFORMERS
 from .server import Server
 
 
@@ -21,11 +22,15 @@ def serve_command(server: Server) -> str:
         *_values(server),
         *_switches(server),
     ]
-    return _remark(flags) + " ".join(words)
+    return _remark(server) + " ".join(words)
 
 
-def _remark(flags: Deployment) -> str:
+def _remark(server: Server) -> str:
     """What vLLM does not have: then the line is a comment, which starts nothing."""
+    flags = server.deployment
+    if flags.scheduler in TRANSFORMERS:
+        config = continuous_batching(flags, server.num_gpu_blocks - 1)
+        return f"# vLLM has no {flags.scheduler} scheduler: {config}; the nearest: "
     if flags.scheduler == "vllm_v0":
         return "# vLLM has no vllm_v0 scheduler (the default of 0.2 to 0.5); the nearest: "
     if flags.scheduler != "vllm":
@@ -41,6 +46,26 @@ def _remark(flags: Deployment) -> str:
     if len(flags.tiers) > 1:
         return "# for the second tier add --kv-transfer-config (spec_name TieringOffloadingSpec): "
     return ""
+
+
+def continuous_batching(flags: Deployment, num_blocks: int) -> str:
+    """How transformers names the same flags."""
+    first = flags.scheduler.removeprefix("transformers").removeprefix("_")
+    host = flags.swap_space if flags.preemption_mode != "recompute" else 0
+    values = {
+        "page_size": flags.block_size,
+        "num_blocks": num_blocks,
+        "max_batch_tokens": flags.max_num_batched_tokens,
+        "max_requests_per_batch": flags.max_num_seqs,
+        "max_blocks_per_request": -(-flags.max_model_len // flags.block_size),
+        "allow_block_sharing": flags.enable_prefix_caching,
+        "use_async_batching": False,
+        "scheduler_type": first or "fifo",
+        "safety_margin": flags.watermark,
+        "cpu_offload_space": host,
+    }
+    given = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    return f"ContinuousBatchingConfig({given})"
 
 
 def _values(server: Server) -> list[str]:

@@ -19,14 +19,17 @@ from .allocators.placement import next_power_of_two
 from .deployment import Deployment
 from .offloading import Offloading
 from .pages import kv_row_bytes, page_name
+from .schedulers import TRANSFORMERS
 from .sequences import check_widths, sharing_of
 from .servable import Arrivals
 
 V0_BATCH = (2048, 256)
 """Tokens (or ``max_model_len``, where that is more) and requests: the first vLLM engine's defaults,
 ``vllm/config.py`` and ``engine/arg_utils.py`` of 0.2 to 0.5."""
-WATERMARKS = {"vllm_v0": 0.01, "sarathi": 0.01}
-"""A scheduler's own share of blocks kept free: of their block managers."""
+TRANSFORMERS_BATCH = (8192, 1024)
+"""The defaults of transformers' continuous batching, ``cache.py`` and ``initialization.py``."""
+WATERMARKS = {"vllm_v0": 0.01, "sarathi": 0.01, "transformers": 0.15}
+"""A scheduler's own share of blocks kept free: of their block managers; a ``safety_margin``."""
 
 _FLAGS = {field.name for field in fields(Deployment)}
 
@@ -240,13 +243,15 @@ def _deployment(
     engine = given.get("scheduler", "vllm"), given.get("allocator", "paged")
     if engine[0] == "vllm_v0":
         tokens, seqs = V0_BATCH
+    if engine[0] in TRANSFORMERS:
+        tokens, seqs = TRANSFORMERS_BATCH
     if engine[0] == "vllm_v0" or given.get("enable_chunked_prefill") is False:
         tokens = max(tokens, max_model_len)
     _check_used(given, sharing)
     # what vLLM's V1 engine does not do, kvsim does without its prefix cache and its asynchrony
     moves = given.get("preemption_mode", "recompute") != "recompute"
     special = moves or bool(given.get("pinned_prefix_tokens"))
-    fans_out = sharing == "n" and engine[0] == "vllm" and not special
+    fans_out = sharing == "n" and engine[0] in ("vllm", *TRANSFORMERS) and not special
     parallel = given.get("parallel_sampling", "fan_out" if fans_out else "fork")
     alone = special or (bool(sharing) and parallel == "fork")
     defaults = {
@@ -255,7 +260,7 @@ def _deployment(
         "gpu_memory_utilization": version.gpu_memory_utilization,
         "max_num_batched_tokens": tokens,
         "max_num_seqs": seqs,
-        "enable_prefix_caching": engine == ("vllm", "paged") and not alone,
+        "enable_prefix_caching": _caches(engine) and not alone,
         "async_scheduling": engine[0] == "vllm" and not alone,
         "watermark": WATERMARKS.get(str(engine[0]), 0.0),
     }
@@ -266,6 +271,12 @@ def _deployment(
         deployment = replace(deployment, max_num_seqs=fewer)
     _check_batch_limits(deployment)
     return deployment
+
+
+def _caches(engine: tuple[object, object]) -> bool:
+    """Whether the engine has a prefix cache, which is then on."""
+    scheduler, allocator = engine
+    return allocator == "paged" and scheduler in ("vllm", *TRANSFORMERS)
 
 
 def _check_used(given: Mapping[str, object], sharing: str) -> None:
@@ -342,7 +353,7 @@ def _without_caching(deployment: Deployment, flags: Mapping[str, object]) -> dic
         off["mixed_batches"] = True
     if flags.get("allocator", deployment.allocator) != "paged":
         off |= {"preemption_mode": "recompute", "swap_overlap": False, "pinned_prefix_tokens": 0}
-    if (flags.get("allocator", deployment.allocator), scheduler) != ("paged", "vllm"):
+    if not _caches((scheduler, flags.get("allocator", deployment.allocator))):
         off |= {"enable_prefix_caching": False, "prefix_cache": "hash", "tiers": ()}
     return {name: value for name, value in off.items() if name not in flags}
 

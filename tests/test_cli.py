@@ -118,7 +118,9 @@ def test_exact_steps_give_the_same_summary() -> None:
 
 
 @pytest.mark.parametrize("reservation", ["max", "pow2", "oracle"])
-@pytest.mark.parametrize("scheduler", ["vllm", "vllm_v0", "sarathi", "orca", "static"])
+@pytest.mark.parametrize(
+    "scheduler", ["vllm", "vllm_v0", "sarathi", "orca", "static", "transformers"]
+)
 def test_contiguous_simulations(reservation: str, scheduler: str) -> None:
     arguments = ["--allocator", "contiguous", "--reservation", reservation]
     summary = loaded("simulate", *SMALL, *arguments, "--scheduler", scheduler)

@@ -192,6 +192,34 @@ WRONG = {
         ["simulate", *SMALL, "--scheduler", "sarathi", "--model", "gpt-oss-20b"],
         "scheduler(=sarathi) needs layers that all keep every token",
     ),
+    "windows under transformers": (
+        ["simulate", *SMALL, "--scheduler", "transformers", "--model", "gpt-oss-20b"],
+        "scheduler(=transformers) needs layers that all keep every token",
+    ),
+    "whole prompts under transformers": (
+        ["simulate", *SMALL, "--scheduler", "transformers", "--no-enable-chunked-prefill"],
+        "scheduler(=transformers) needs enable_chunked_prefill",
+    ),
+    "another order under transformers": (
+        ["simulate", *SMALL, "--scheduler", "transformers", "--scheduling-policy", "sjf"],
+        "scheduler(=transformers) needs scheduling_policy fcfs",
+    ),
+    "a tree under transformers": (
+        ["simulate", *SMALL, "--scheduler", "transformers", "--prefix-cache", "radix"],
+        "scheduler(=transformers) needs prefix_cache hash",
+    ),
+    "a pinned prefix under transformers": (
+        ["simulate", *SMALL, "--scheduler", "transformers", "--pinned-prefix-tokens", "64"],
+        "scheduler(=transformers) needs pinned_prefix_tokens 0",
+    ),
+    "a tier under transformers": (
+        ["simulate", *SMALL, "--scheduler", "transformers", "--kv-offloading-size", "4"],
+        "scheduler(=transformers) needs kv_offloading_size 0",
+    ),
+    "beams under transformers": (
+        ["simulate", *SMALL, "--scheduler", "transformers", "--beam-width", "2"],
+        "beam_width(=2) with scheduler transformers needs",
+    ),
     "prompts first, prompts beyond the budget": (
         [
             *("simulate", *SMALL, "--scheduler", "vllm_v0", "--max-model-len", "4096"),

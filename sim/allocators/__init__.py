@@ -5,6 +5,7 @@ from __future__ import annotations
 from .base import Allocator, Growth, Usage
 from .caching import CachingAllocator
 from .contiguous import PLACEMENTS, RESERVATIONS, ContiguousAllocator
+from .deduplicating import DeduplicatingAllocator
 from .grouped import GroupedAllocator
 from .layout import KINDS, Layout, TokensOf, areas
 from .paged import PagedAllocator
@@ -24,6 +25,7 @@ __all__ = [
     "Allocator",
     "CachingAllocator",
     "ContiguousAllocator",
+    "DeduplicatingAllocator",
     "GroupedAllocator",
     "Growth",
     "Layout",

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..batch import FAR
 from ..content import Segment
 from ..group import Group
 from ..request import Request
@@ -177,6 +178,36 @@ class Allocator(ABC):
 
     def recovered(self, group: Group) -> None:  # noqa: B027  for shared blocks
         """A preempted group holds again, and has computed again, all that it had."""
+
+    @property
+    def free_share(self) -> float:
+        """Share of the pool that nobody holds and nothing is cached in."""
+        usage = self.usage(blocked=False)
+        return (self.pool_slots - usage.held - usage.cached) / self.pool_slots
+
+    @property
+    def most_new_tokens(self) -> int:
+        """A request of more tokens, to be admitted with all of them, finds no room for them."""
+        return FAR
+
+    @property
+    def shares_blocks(self) -> bool:
+        """Whether requests may hold the same blocks, so that they read more than the pool."""
+        return False
+
+    def holds_all(self, wanted: Sequence[tuple[Request, int]]) -> bool:
+        """Whether all of these could get room, each for so many tokens in all."""
+        return True
+
+    def evict_cached(self) -> bool:
+        """Give back all that is cached and nobody holds; whether there was any."""
+        return False
+
+    def unlist(self, request: Request) -> None:  # noqa: B027  for a prefix cache
+        """Nobody is to find what only this request holds; it is released next."""
+
+    def catch_up(self, step: int) -> None:  # noqa: B027  for a prefix cache
+        """The steps before this one have ended."""
 
     def start_decoding(self, request: Request) -> None:
         """The request needs room for one more token in every step from now on."""

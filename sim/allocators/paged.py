@@ -11,7 +11,7 @@ kept by ``due mod block_size``. With ``c[r]`` the number of them in class ``r``,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..request import Request
 from .base import Allocator, Growth, Usage
@@ -170,8 +170,23 @@ class PagedAllocator(Allocator):
     def needers(self, step: int) -> list[Request]:
         return list(self._due[step % self.block_size])
 
+    @property
+    def free_share(self) -> float:
+        return self.num_free / (self.num_gpu_blocks - 1)
+
+    @property
+    def most_new_tokens(self) -> int:
+        return self.num_free * self.block_size
+
+    def holds_all(self, wanted: Sequence[tuple[Request, int]]) -> bool:
+        missing = (self.blocks_for(tokens) - len(one.blocks) for one, tokens in wanted)
+        return sum(missing) <= self.num_free
+
     def decode_steps(self, step: int, limit: int) -> int:
-        free = self.num_free
+        return self._steps_on(step, limit, self.num_free)
+
+    def _steps_on(self, step: int, limit: int, free: int) -> int:
+        """Steps, at most ``limit``, that all decoding requests can take on so many free blocks."""
         if limit == 1:
             return int(len(self._due[step % self.block_size]) <= free)
         if self._num_decoders * (limit // self.block_size + 1) <= free:

@@ -15,6 +15,7 @@ from ..deployment import Deployment
 from ..engine import hash_block_size, make_scheduler, make_swap
 from ..recorder import Recorder
 from ..request import Request
+from ..schedulers import TRANSFORMERS
 from ..sequences import check_widths, copies, make_requests, shares, sharing_of, widths
 from ..servable import Arrivals
 from .content import TraceContent
@@ -56,6 +57,10 @@ def check_engine(trace: Arrivals, deployment: Deployment) -> None:
     if deployment.scheduler == "static":
         raise ValueError(
             "scheduler(=static) must be another one: the engine computes no rows of padding."
+        )
+    if deployment.scheduler in TRANSFORMERS:
+        raise ValueError(
+            f"scheduler(={deployment.scheduler}) must be another one: transformers itself runs it."
         )
     if deployment.preemption_mode == "auto":
         raise ValueError(

@@ -358,6 +358,25 @@ class Scheduler(ABC):
         :meth:`_ask` said that all of them would fit. Returns the tokens that its sequences got.
         """
         request = self.waiting.take()
+        self._seat(request, tokens, step, now_ns, cached=cached)
+        if request.load is not None:
+            self.batch.start_loading(request)
+            step.loads.append(request)
+            return 0
+        self._give(request, tokens, step)
+        given = tokens
+        if request.group is not None:
+            given += self._take_mates(request.group, step)
+        if request.swapped_tokens:
+            assert self.swap is not None, "it was swapped out"
+            self.swap.bring(request)
+            request.swapped_tokens = 0
+        return given
+
+    def _seat(
+        self, request: Request, tokens: int, step: Step, now_ns: float, *, cached: int
+    ) -> None:
+        """A request that has left the queue joins the batch, with room for so many tokens."""
         row = request.row
         self.allocator.admit(request, cached + tokens)
         if step.events is not None:
@@ -379,19 +398,6 @@ class Scheduler(ABC):
         self.batch.admit(request)
         request.computed = cached
         self.batch.prefill_tokens += cached
-        if request.load is not None:
-            self.batch.start_loading(request)
-            step.loads.append(request)
-            return 0
-        self._give(request, tokens, step)
-        given = tokens
-        if request.group is not None:
-            given += self._take_mates(request.group, step)
-        if request.swapped_tokens:
-            assert self.swap is not None, "it was swapped out"
-            self.swap.bring(request)
-            request.swapped_tokens = 0
-        return given
 
     def _take_mates(self, group: Group, step: Step) -> int:
         """Admit the rest of a group; returns the tokens they got: those swapped out go on."""

@@ -26,6 +26,8 @@ class SchedulerLimits:
     prefill_schedule_interval: int = 1
     mixed_batches: bool = True
     scheduling_policy: str = "fcfs"
+    safety_margin: float = 0.0
+    """transformers only: share of the blocks that new prompts leave free."""
 
     def __post_init__(self) -> None:
         if self.scheduling_policy not in POLICIES:

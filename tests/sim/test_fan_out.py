@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kvsim.sim.result import Result
-from support.workloads import ALLOCATORS, SCHEDULERS, Columns, Workload, workloads
+from support.workloads import ALLOCATORS, ORDERS, SCHEDULERS, Columns, Workload, workloads
 
 LAW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -57,7 +57,7 @@ def test_fanning_out_is_a_trace_with_more_rows(data: st.DataObject) -> None:
     deployment = replace(
         work.deployment,
         parallel_sampling="fan_out",
-        scheduling_policy=data.draw(st.sampled_from(["fcfs", "priority", "sjf", "fair"])),
+        scheduling_policy=data.draw(st.sampled_from(_policies(scheduler))),
     )
     if work.deployment.max_num_seqs < 4:
         deployment = replace(deployment, max_num_seqs=4)
@@ -65,6 +65,10 @@ def test_fanning_out_is_a_trace_with_more_rows(data: st.DataObject) -> None:
     fanned = work.run(exact_steps=False)
     rows = replace(work, trace=in_rows(trace)).run(exact_steps=False)
     _assert_same(work, fanned, rows, samples)
+
+
+def _policies(scheduler: str) -> list[str]:
+    return [policy for policy, name in ORDERS if name == scheduler]
 
 
 def _assert_same(work: Workload, fanned: Result, rows: Result, samples: np.ndarray) -> None:

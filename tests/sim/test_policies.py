@@ -16,7 +16,6 @@ from kvsim.sim.ignored import ignored
 from kvsim.sim.replica import StepRecord
 from kvsim.sim.request import Request
 from kvsim.sim.result import Result
-from kvsim.sim.schedulers import SCHEDULERS
 from kvsim.sim.schedulers.fair import INPUT_WEIGHT, OUTPUT_WEIGHT, FairQueue
 from kvsim.sim.schedulers.policies import POLICIES
 from kvsim.sim.schedulers.sjf import ShortestJobQueue
@@ -25,7 +24,7 @@ from kvsim.sim.simulation import simulate
 from kvsim.sim.summary import summarise
 from kvsim.traces import synthesize, workload_preset
 from support.steady import steady_server
-from support.workloads import COSTS, Columns
+from support.workloads import COSTS, FORKING, Columns
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
@@ -52,7 +51,7 @@ def loaded(policy: str, scheduler: str, *, num_gpu_blocks: int, **flags: Any) ->
     )
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", FORKING)
 def test_shortest_job_first_has_the_lowest_mean_e2e(scheduler: str) -> None:
     """On the same bounded load, with a pool so small that requests are preempted."""
     mean_s = {}
@@ -147,7 +146,7 @@ def two_tenants(sizes: list[list[tuple[int, int]]], late_s: float = 0.0) -> Colu
     )
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", FORKING)
 @settings(max_examples=20, deadline=None, suppress_health_check=SLOW)
 @given(data=st.data())
 def test_the_gap_between_two_backlogged_tenants(scheduler: str, data: st.DataObject) -> None:

@@ -11,16 +11,14 @@ from hypothesis import strategies as st
 
 from kvsim.sim.deployment import Deployment
 from kvsim.sim.result import FINISHED, REJECTED
-from kvsim.sim.schedulers import SCHEDULERS
 from kvsim.sim.schedulers.policies import POLICIES
 from kvsim.sim.simulation import simulate
-from support.workloads import ALLOCATORS, COSTS, Columns, FakeMoves, workloads
+from support.workloads import ALLOCATORS, COSTS, FORKING, ORDERS, Columns, FakeMoves, workloads
 
 LAW = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize(("policy", "scheduler"), ORDERS)
 @LAW
 @given(data=st.data())
 def test_everybody_ends(scheduler: str, policy: str, data: st.DataObject) -> None:
@@ -38,7 +36,7 @@ def test_everybody_ends(scheduler: str, policy: str, data: st.DataObject) -> Non
 
 @pytest.mark.parametrize("mode", ["recompute", "swap", "auto"])
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", FORKING)
 def test_wide_groups_get_their_turn(scheduler: str, policy: str, mode: str) -> None:
     """Short requests keep coming while two need most of the seats and most of the blocks."""
     n = 40

@@ -18,6 +18,9 @@ from kvsim.calibration.profile.cost import measured_cost
 from kvsim.calibration.step_cost import Batch, Line, StepCost
 from kvsim.sim.deployment import Deployment
 from kvsim.sim.result import Result
+from kvsim.sim.schedulers import SCHEDULERS as EVERY_SCHEDULER
+from kvsim.sim.schedulers import TRANSFORMERS
+from kvsim.sim.schedulers.policies import POLICIES
 from kvsim.sim.simulation import simulate
 from support.profiles import split_profile
 
@@ -91,7 +94,14 @@ ALLOCATORS = [
     ("virtual", "max", "buddy"),
 ]
 PAGE_BYTES = 64 << 10
-SCHEDULERS = ["vllm", "vllm_v0", "sarathi", "orca", "static"]
+SCHEDULERS = ["vllm", "vllm_v0", "sarathi", "orca", "static", "transformers"]
+"""To draw from; the last stands for both of its kind."""
+FORKING = [name for name in EVERY_SCHEDULER if name not in TRANSFORMERS]
+"""Schedulers under which a request may have several sequences, and a policy may order the queue."""
+ORDERS = [("fcfs", name) for name in EVERY_SCHEDULER] + [
+    (policy, name) for policy in POLICIES if policy != "fcfs" for name in FORKING
+]
+"""Every scheduler under every policy that it takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,14 +193,15 @@ def workloads(
     """Samples, beams, a pinned prefix; victims are swapped or computed again; memory is short."""
     trace = draw(traces(most=most, longest=draw(st.sampled_from([6, 40]))))
     deployment, _ = draw(deployments(allocator=allocator, scheduler=scheduler))
-    sharing = draw(st.sampled_from(SHARING))
+    alone = scheduler in TRANSFORMERS
+    sharing = draw(st.sampled_from(["alone", "fan_out"] if alone else SHARING))
     paged = allocator[0] == "paged"
     cached = sharing in ("alone", "fan_out") and deployment.enable_prefix_caching
     ahead = sharing in ("alone", "fan_out") and deployment.async_scheduling
     mode, pinned = "recompute", 0
-    if paged and not cached and not ahead:
+    if paged and not ahead and (alone or not cached):
         mode = draw(st.sampled_from(["recompute", "swap", "auto", "swap_groups"]))
-        pinned = draw(st.sampled_from([0, 0, 3, 8, 20]))
+        pinned = 0 if alone else draw(st.sampled_from([0, 0, 3, 8, 20]))
     widest = draw(st.sampled_from([2, 4]))
     alike = mode == "recompute" and not pinned and sharing in ("alone", "fan_out")
     deployment = replace(
@@ -288,7 +299,11 @@ def deployments(
         prefill_schedule_interval=draw(st.sampled_from([1, 1, 3])),
         mixed_batches=scheduler != "sarathi" or draw(st.booleans()),
         scheduling_policy=draw(
-            st.sampled_from(["fcfs", "fcfs", "priority", "sjf", "fair", "fair"])
+            st.sampled_from(
+                ["fcfs"]
+                if scheduler in TRANSFORMERS
+                else ["fcfs", "fcfs", "priority", "sjf", "fair", "fair"]
+            )
         ),
         watermark=draw(st.sampled_from([0.0, 0.0, 0.1])),
         scheduler_reserve_full_isl=draw(st.booleans()),
@@ -303,6 +318,10 @@ def deployments(
             enable_prefix_caching=kind == "paged" and draw(st.booleans()),
             kv_groups=draw(_groups(block_size)) if kind == "paged" else (),
         )
+    if scheduler in TRANSFORMERS:
+        caching = kind == "paged" and draw(st.booleans())
+        either = draw(st.sampled_from(TRANSFORMERS))
+        deployment = replace(deployment, enable_prefix_caching=caching, scheduler=either)
     slots = draw(st.sampled_from([260, 400, 1000, 4000])) * max(1, len(deployment.kv_groups))
     return deployment, slots // block_size + 2
 
