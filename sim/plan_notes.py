@@ -8,6 +8,7 @@ from ..traces import Trace
 from .candidate import Candidate
 from .sequences import sharing_of
 from .server import Server
+from .startable import why_not_started
 
 
 def _beams(chosen: Candidate, trace: Trace) -> list[str]:
@@ -57,7 +58,9 @@ def of_pages(servers: Sequence[Server]) -> tuple[str, ...]:
 def assumptions(server: Server) -> tuple[str, ...]:
     """What all candidates rest on."""
     flags, band = server.deployment, server.cost.band
+    refused = why_not_started(server)
     return (
+        *((f"vLLM would not start this server: {refused}.",) if refused else ()),
         f"Step times: {server.cost.origin}, expected within {band.low:.2f}-{band.high:.2f} of the "
         f"figure ({band.source}).",
         "Lengths are those of the trace: a request generates exactly its output tokens.",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from ...traces import Trace
 from ..job import Report
 from ..slo import SLO
+from ..startable import why_not_started
 from .decision import Decision, Defaults, Loser
 from .grid import Grid
 from .option import Option
@@ -85,8 +86,12 @@ def decide(
 
 
 def _allowed(options: Sequence[Option], question: Question) -> list[Option]:
-    """Those that hold a rate, within the GPUs allowed, at a price where others have one."""
-    holding = [one for one in options if one.search.best is not None]
+    """Those that hold a rate, within the GPUs allowed, at a price where others have one.
+
+    What the engine would not start is left out where there is anything else.
+    """
+    starting = [one for one in options if not why_not_started(one.server)] or list(options)
+    holding = [one for one in starting if one.search.best is not None]
     within = [one for one in holding if not over_max_gpus(one, question.max_gpus)]
     priced = [one for one in within if one.usd_per_hour is not None]
     return priced or within

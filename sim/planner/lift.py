@@ -12,6 +12,7 @@ from math import inf
 
 from ...calibration.gpus import GPUSpec, known_gpus
 from ..deployment import Deployment
+from ..startable import why_not_started
 from .changes import Change, change_of
 from .option import Option
 from .what_if import WhatIf
@@ -19,6 +20,7 @@ from .what_if import WhatIf
 KV_MEMORY = "KV memory"
 _SEATS, _BUDGET = "max_num_seqs", "max_num_batched_tokens"
 _STEPS = ("compute", "bandwidth")
+_FP8_CACHE = "kv_cache_dtype=fp8"
 
 
 def suggested(chosen: Option) -> tuple[Change, ...]:
@@ -29,11 +31,11 @@ def suggested(chosen: Option) -> tuple[Change, ...]:
     """
     flags, bound = chosen.server.deployment, chosen.search.bound_by.lower()
     tries = {
-        "kv memory": [*_fp8_cache(flags), *_more_pool(flags), *_more_gpus(chosen), "memory+20%"],
+        "kv memory": [*_fp8_cache(chosen), *_more_pool(flags), *_more_gpus(chosen), "memory+20%"],
         "max_num_seqs": [f"{_SEATS}={2 * flags.max_num_seqs}"],
         "max_num_batched_tokens": [f"{_BUDGET}={2 * flags.max_num_batched_tokens}"],
         "compute": [*_fp8_weights(chosen), *_more_gpus(chosen)],
-        "bandwidth": [*_fp8_weights(chosen), *_fp8_cache(flags), *_more_gpus(chosen)],
+        "bandwidth": [*_fp8_weights(chosen), *_fp8_cache(chosen), *_more_gpus(chosen)],
     }
     tries["token budget"] = tries["max_num_batched_tokens"]
     every = [text for texts in tries.values() for text in texts]
@@ -90,8 +92,10 @@ def _price_words(one: WhatIf) -> str:
     return f"${abs(more):,.2f} an hour {'more' if more > 0 else 'less'}"
 
 
-def _fp8_cache(flags: Deployment) -> list[str]:
-    return [] if flags.kv_cache_dtype.startswith("fp8") else ["kv_cache_dtype=fp8"]
+def _fp8_cache(chosen: Option) -> list[str]:
+    if chosen.server.deployment.kv_cache_dtype.startswith("fp8"):
+        return []
+    return [] if why_not_started(chosen.server.with_flags(kv_cache_dtype="fp8")) else [_FP8_CACHE]
 
 
 def _more_pool(flags: Deployment) -> list[str]:

@@ -7,6 +7,7 @@ from math import floor, isfinite
 from typing import TYPE_CHECKING
 
 from ..slo import LIMITS, SLO
+from ..startable import why_not_started
 from .option import Option
 from .probe import Probe
 from .search import TOLERANCE
@@ -26,6 +27,9 @@ def why_lost(option: Option, decision: Decision) -> str:
     if over_max_gpus(option, decision.max_gpus):
         return f"needs {option.num_gpus} GPUs: max_gpus is {decision.max_gpus}"
     chosen = decision.chosen
+    refused = why_not_started(option.server)
+    if refused and (chosen is None or not why_not_started(chosen.server)):
+        return f"would not start: {refused}"
     if chosen is None or (chosen.usd_per_hour is not None and option.usd_per_hour is None):
         name = option.spec.hardware["gpu"]
         return f"no price is known: give --price {name}=..." if chosen else "not confirmed"

@@ -15,18 +15,20 @@ from ...traces import Trace
 from ..content import shared_prefixes
 from ..job import Report
 from ..slo import SLO
+from ..startable import why_not_started
 from ..summary import plain
 from .grid import worded
 from .option import Option
 from .search import TOLERANCE
 from .sizing import Refused, own_flags, try_each
+from .spec import ServerSpec
 
 VALUES: dict[str, tuple[object, ...]] = {
     "max_num_seqs": (128, 256, 512, 1024),
     "max_num_batched_tokens": (2048, 4096, 8192, 16384),
     "kv_cache_dtype": ("auto", "fp8"),
     "enable_prefix_caching": (True, False),
-    "block_size": (8, 16, 32, 64, 128),
+    "block_size": (16, 32, 64, 128),
 }
 """What is tried, in this order."""
 
@@ -129,14 +131,16 @@ def _coordinate(
     best: Option, flag: str, wanted: Sequence[object], trace: Trace, slo: SLO, report: Report | None
 ) -> tuple[Step, Option]:
     before = value_of(best, flag)
-    others = [value for value in wanted if value != before]
-    specs = [
-        (f"{best.title}, {worded(flag, value)}", best.spec.changed(**{flag: value}))
-        for value in others
-    ]
+    changed = {value: best.spec.changed(**{flag: value}) for value in wanted if value != before}
+    refused = {value: _refused(spec, trace) for value, spec in changed.items()}
+    others = [value for value in changed if not refused[value]]
+    specs = [(f"{best.title}, {worded(flag, value)}", changed[value]) for value in others]
     guess = best.search.rate_per_s or None
     found = try_each(specs, trace, slo, title=f"tuning {flag}", guess_per_s=guess, report=report)
     tried = [Tried(value=before, rate_per_s=best.search.rate_per_s)]
+    tried += [
+        Tried(value=value, rate_per_s=None, reason=why) for value, why in refused.items() if why
+    ]
     held = best.search.rate_per_s
     winner, most = best, 0.0
     for value, one in zip(others, found, strict=True):
@@ -154,6 +158,14 @@ def _coordinate(
     ordered = sorted(tried, key=lambda one: _order(wanted, one.value))
     step = Step(flag=flag, tried=tuple(ordered), before=before, after=after, gain=gain)
     return step, winner
+
+
+def _refused(spec: ServerSpec, trace: Trace) -> str:
+    """Why the engine would not start with it; what cannot be set up at all says so when tried."""
+    try:
+        return why_not_started(spec.server(trace))
+    except ValueError:
+        return ""
 
 
 def _order(wanted: Sequence[object], value: object) -> float:

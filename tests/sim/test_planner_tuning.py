@@ -8,10 +8,14 @@ import pytest
 
 from kvsim.reports.decision_sheets import rates_by_block_size, tuning_sheet
 from kvsim.reports.decision_words import defaults_line
+from kvsim.sim.plan_notes import assumptions
 from kvsim.sim.planner.decision import Decision
 from kvsim.sim.planner.tuning import VALUES
 from kvsim.sim.server import Server
 from support.planned import a_trace, decided, fake_searches, reason
+
+ADA = {"gpu": "l40s"}
+"""Its kernels read fp8, those that vLLM chooses on an A100 do not."""
 
 
 def separable(server: Server) -> float:
@@ -31,7 +35,7 @@ def separable(server: Server) -> float:
 
 def test_each_flag_keeps_its_best_value(monkeypatch: pytest.MonkeyPatch) -> None:
     searched = fake_searches(monkeypatch, separable)
-    decision = decided(tune=True)
+    decision = decided(ADA, tune=True)
     assert decision.tuning is not None
     assert decision.chosen is decision.tuning.option
     flags = decision.chosen.server.deployment
@@ -45,7 +49,7 @@ def test_each_flag_keeps_its_best_value(monkeypatch: pytest.MonkeyPatch) -> None
         "kv_cache_dtype": pytest.approx(0.5),
         "block_size": pytest.approx(0.3),
     }
-    assert len(searched) == 1 + 3 + 3 + 1 + 4  # no prompts begin alike: the cache is not tried
+    assert len(searched) == 1 + 3 + 3 + 1 + 3  # no prompts begin alike: the cache is not tried
     assert decision.default_gain == pytest.approx(1.21 * 1.5 * 1.3 - 1)
     assert "gains 135.9 %: 10.0 to 23.6 requests/s a replica" in defaults_line(decision)
     sheet = tuning_sheet(decision)
@@ -55,7 +59,6 @@ def test_each_flag_keeps_its_best_value(monkeypatch: pytest.MonkeyPatch) -> None
     ]
     rates = rates_by_block_size(decision)
     assert {size: rate / rates[16] for size, rate in rates.items()} == {
-        8: pytest.approx(0.9),
         16: 1.0,
         32: pytest.approx(1.1),
         64: pytest.approx(1.3),
@@ -76,19 +79,19 @@ def test_nothing_to_gain_means_the_defaults_are_right(monkeypatch: pytest.Monkey
 def test_what_was_tuned_and_not_chosen_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """One replica does with or without fp8: the price is one, and the model's own bits stay."""
     fake_searches(monkeypatch, lambda server: 15.0 if is_fp8(server) else 10.0)
-    decision = decided(flags={"block_size": 32}, tune=True, target_rate_per_s=1.0)
+    decision = decided(ADA, flags={"block_size": 32}, tune=True, target_rate_per_s=1.0)
     assert decision.chosen is not None
-    assert decision.chosen.title == "a100"
+    assert decision.chosen.title == "l40s"
     assert decision.tuning is not None
     assert is_fp8(decision.tuning.option.server)
     assert defaults_line(decision) == (
         "vLLM's defaults are kept for max_num_seqs, max_num_batched_tokens and kv_cache_dtype, "
-        "although a100, kv_cache_dtype fp8 holds 15.0 instead of 10.0 requests/s a replica: the "
+        "although l40s, kv_cache_dtype fp8 holds 15.0 instead of 10.0 requests/s a replica: the "
         "same price, and its KV cache keeps fewer bits."
     )
     sheet = tuning_sheet(decision)
     assert sheet is not None
-    assert sheet.title.endswith("; a100, kv_cache_dtype fp8 was not chosen")
+    assert sheet.title.endswith("; l40s, kv_cache_dtype fp8 was not chosen")
 
 
 def is_fp8(server: Server) -> bool:
@@ -97,9 +100,9 @@ def is_fp8(server: Server) -> bool:
 
 def test_without_fp8_the_other_flags_stay_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_searches(monkeypatch, separable)
-    decision = decided(tune=True, target_rate_per_s=1.0)
+    decision = decided(ADA, tune=True, target_rate_per_s=1.0)
     assert decision.chosen is not None
-    assert decision.chosen.title == "a100, max_num_seqs 1024"
+    assert decision.chosen.title == "l40s, max_num_seqs 1024"
     assert decision.tuning is not None
     assert decision.tuning.option.server.deployment.block_size == 64
     assert rates_by_block_size(decision) == {}, "those tried were of the other server"
@@ -133,6 +136,50 @@ def choose(monkeypatch: pytest.MonkeyPatch, rates: dict[Any, float], **flags: An
     name = next(name for name, value in flags.items() if isinstance(value, tuple))
     fake_searches(monkeypatch, lambda server: rates[getattr(server.deployment, name)])
     return decided(flags=flags)
+
+
+def test_what_would_not_start_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's kernels take blocks of a multiple of 16 tokens, and read no e4m3 on an A100."""
+    rates = {8: 20.0, 16: 10.0}
+    decision = choose(monkeypatch, rates, block_size=(8, 16))
+    assert decision.chosen is not None
+    assert decision.chosen.title == "a100, block_size 16"
+    assert reason(decision, "a100, block_size 8") == (
+        "would not start: vLLM's attention kernels take blocks of a multiple of 16 tokens, not "
+        "block_size 8"
+    )
+    bits = {"auto": 10.0, "fp8": 30.0, "fp8_e5m2": 20.0}
+    decision = choose(monkeypatch, bits, kv_cache_dtype=tuple(bits))
+    assert decision.chosen is not None
+    assert decision.chosen.title == "a100, kv_cache_dtype fp8_e5m2"
+    assert reason(decision, "a100, kv_cache_dtype fp8") == (
+        "would not start: no attention kernel that vLLM chooses on Ampere reads kv_cache_dtype fp8"
+    )
+
+
+def test_what_would_not_start_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = fake_searches(monkeypatch, separable)
+    decision = decided(tune=True)
+    assert decision.tuning is not None
+    step = next(one for one in decision.tuning.steps if one.flag == "kv_cache_dtype")
+    assert [(one.value, one.rate_per_s is None) for one in step.tried] == [
+        ("auto", False),
+        ("fp8", True),
+    ]
+    assert "no attention kernel" in step.tried[1].reason
+    assert not any("fp8" in title for title in searched)
+
+
+def test_the_only_server_is_given_though_it_would_not_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake_searches(monkeypatch, lambda server: 10.0)
+    decision = decided(flags={"block_size": 8})
+    assert decision.chosen is not None
+    assert assumptions(decision.chosen.server)[0] == (
+        "vLLM would not start this server: vLLM's attention kernels take blocks of a multiple of "
+        "16 tokens, not block_size 8."
+    )
 
 
 def test_rates_that_cannot_be_told_apart_keep_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,13 +221,13 @@ def test_fewer_bits_must_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = {"auto": 10.0, "fp8": 15.0}
     fake_searches(monkeypatch, lambda server: rates[server.deployment.kv_cache_dtype])
     both = {"kv_cache_dtype": ("auto", "fp8")}
-    same = decided(flags=both, target_rate_per_s=8.0)
+    same = decided(ADA, flags=both, target_rate_per_s=8.0)
     assert same.chosen is not None
-    assert same.chosen.title == "a100, kv_cache_dtype auto"
-    fewer = decided(flags=both, target_rate_per_s=12.0)
+    assert same.chosen.title == "l40s, kv_cache_dtype auto"
+    fewer = decided(ADA, flags=both, target_rate_per_s=12.0)
     assert fewer.chosen is not None
-    assert fewer.chosen.title == "a100, kv_cache_dtype fp8"
-    assert reason(same, "a100, kv_cache_dtype fp8") == (
+    assert fewer.chosen.title == "l40s, kv_cache_dtype fp8"
+    assert reason(same, "l40s, kv_cache_dtype fp8") == (
         "the same price, and its KV cache keeps fewer bits"
     )
 

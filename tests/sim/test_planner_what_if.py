@@ -278,8 +278,8 @@ def test_defaults_are_tried_where_nothing_asked_for_lifts() -> None:
     assert len(tried(option, "step_times-50%", suggested=more)) == 1
 
 
-def bound(kind: str, *steps: str, **flags: object) -> list[str]:
-    spec = ServerSpec(hardware={**SPEC.hardware, "price": None}, flags=flags)
+def bound(kind: str, *steps: str, gpu: str = "a100", **flags: object) -> list[str]:
+    spec = ServerSpec(hardware={**SPEC.hardware, "gpu": gpu, "price": None}, flags=flags)
     option = option_of(EVEN)
     server = spec.server(EVEN)
     bindings = tuple(Binding(kind=one, share=0.5, evidence="") for one in (kind, *steps))
@@ -291,12 +291,16 @@ def bound(kind: str, *steps: str, **flags: object) -> list[str]:
 def test_suggestions_follow_what_binds() -> None:
     assert bound("max_num_seqs")[0] == "max_num_seqs=512"
     assert bound("max_num_batched_tokens")[0] == "max_num_batched_tokens=4096"
+    seats = bound("max_num_seqs", "bandwidth", "compute", gpu="h100-sxm")
+    assert seats[1:3] == ["quantization=fp8", "kv_cache_dtype=fp8"]
     seats = bound("max_num_seqs", "bandwidth", "compute")
-    assert seats[:3] == ["max_num_seqs=512", "quantization=fp8", "kv_cache_dtype=fp8"]
+    assert seats[:2] == ["max_num_seqs=512", "quantization=fp8"]
+    assert "kv_cache_dtype=fp8" not in seats, "no kernel that vLLM chooses on an A100 reads it"
     assert seats[-1] == bound("bandwidth")[-1], "the card with more of what binds the steps"
     assert bound("token budget")[0] == "max_num_batched_tokens=4096"
-    assert bound("KV memory")[:2] == ["kv_cache_dtype=fp8", "gpu_memory_utilization=0.95"]
-    assert "kv_cache_dtype=fp8" not in bound("KV memory", kv_cache_dtype="fp8")
+    more = bound("KV memory", gpu="h100-sxm")
+    assert more[:2] == ["kv_cache_dtype=fp8", "gpu_memory_utilization=0.95"]
+    assert "kv_cache_dtype=fp8" not in bound("KV memory", gpu="h100-sxm", kv_cache_dtype="fp8")
     assert bound("compute")[0] == "quantization=fp8"
     assert "tensor_parallel_size=2" in bound("bandwidth")
     assert all(change_of(text) for text in bound(""))
