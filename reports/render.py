@@ -81,7 +81,8 @@ def _forms(picture: Picture) -> Drawn:
             file = _svg_file(picture)
             picture.figure.set_layout_engine(None)  # the other two stay as this one
             pixels = _saved(picture, "png", dpi=PNG_DPI)
-            top_in = title.get_window_extent().y0 / picture.figure.dpi
+            box = title.get_window_extent()
+            top_in = (box.y0 + box.y1) / 2 / picture.figure.dpi  # a little room above the axes
         return Drawn(inline(picture, top_in=top_in), pixels, file)
 
 
