@@ -61,7 +61,7 @@ def plan(
             page_sizes=page_sizes,
             report=bar.report,
         )
-    paths = write_plan(made, Path(out), force=force)
+        paths = write_plan(made, Path(out), force=force, report=bar.report)
     if as_json:
         print_json(made.to_json())
         raise typer.Exit(0 if made.met else 1)

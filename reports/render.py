@@ -25,6 +25,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from ..sim.files import write_files
+from ..sim.job import Report
 from ..sim.parallel import run_each
 from .dark import darkened
 from .picture import Picture
@@ -56,13 +57,15 @@ class Drawn(NamedTuple):
     svg: bytes
 
 
-def drawn(pictures: Sequence[Picture], *, jobs: int | None = 1) -> dict[str, Drawn]:
+def drawn(
+    pictures: Sequence[Picture], *, jobs: int | None = 1, report: Report | None = None
+) -> dict[str, Drawn]:
     """By name, in every form; ``jobs`` processes, by default this one."""
     if jobs == 1:
         found = [_forms(picture) for picture in pictures]
     else:
         tasks = [(one.name, partial(_forms_of, cloudpickle.dumps(one))) for one in pictures]
-        found = run_each(tasks, title="figures", jobs=jobs)
+        found = run_each(tasks, title="figures", jobs=jobs, report=report)
     return {picture.name: forms for picture, forms in zip(pictures, found, strict=True)}
 
 

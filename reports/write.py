@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..sim.files import json_bytes
 from ..sim.folder import write_folder
+from ..sim.job import Report
 from ..sim.parallel import jobs_for
 from ..sim.plan import Plan
 from ..sim.planner.toml import recommendation
@@ -23,31 +24,39 @@ from .style import fresh
 KIND = "plan"
 
 
-def write_plan(plan: Plan, directory: str | Path, *, force: bool = False) -> list[Path]:
+def write_plan(
+    plan: Plan, directory: str | Path, *, force: bool = False, report: Report | None = None
+) -> list[Path]:
     """Build everything, then write it; returns the paths, ``report.html`` first.
 
     Args:
         plan: what to show.
         directory: made where missing.
         force: write beside files that are not kvsim's.
+        report: told about the figures as they are drawn.
 
     Raises:
         ValueError: the folder cannot be written to, or holds files that kvsim did not write.
     """
-    return write_folder(directory, KIND, plan_files(plan, directory), force=force)
+    files = plan_files(plan, directory, report=report)
+    return write_folder(directory, KIND, files, force=force)
 
 
-def plan_files(plan: Plan, directory: str | Path = ".") -> dict[str, bytes]:
+def plan_files(
+    plan: Plan, directory: str | Path = ".", *, report: Report | None = None
+) -> dict[str, bytes]:
     """The report's files by name; the same plan gives the same bytes.
 
     Args:
         plan: what to show.
         directory: where they will stand: paths in the recommendation are seen from there.
+        report: told about the figures as they are drawn.
     """
     with fresh():
         pictures = plan_pictures(plan)
         busy = plan.decision is not None  # then the other processes are there already
-        forms = drawn(pictures, jobs=None if busy else jobs_for(len(plan.trace)))
+        jobs = None if busy else jobs_for(len(plan.trace))
+        forms = drawn(pictures, jobs=jobs, report=report)
         elements = {name: form.element for name, form in forms.items()}
         return {
             "report.html": plan_page(
