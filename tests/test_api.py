@@ -84,14 +84,8 @@ def test_attainment_counts_requests(trace: Trace) -> None:
 
 
 def test_a_table_is_a_trace() -> None:
-    table = pandas.DataFrame(
-        {
-            "prompt_tokens": [5, 6],
-            "output_tokens": [7, 8],
-            "arrival_s": [1.0, 0.5],
-            "tenant": [0, 1],
-        }
-    )
+    lengths = {"prompt_tokens": [5, 6], "output_tokens": [7, 8]}
+    table = pandas.DataFrame({**lengths, "arrival_s": [1.0, 0.5], "tenant": [0, 1]})
     made = read_trace(table)
     assert made.prompt_tokens.tolist() == [6, 5]  # in order of arrival
     assert made.arrival_s is not None
