@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..sim.plan import Plan, make_plan, with_default_arrivals
+from ..calibration.names import unknown_name
+from ..sim.plan import Plan
+from ..sim.planner.decision import Decision, usd_per_million
+from ..sim.planner.grid import Grid, grid_of
+from ..sim.planner.planned import make_planned
+from ..sim.planner.question import question_of
+from ..sim.slo import SLO
 from ..traces.intake import Taken
 from ..traces.trace import Trace
 from .deployment import Deployment
@@ -14,6 +21,8 @@ from .deployment import Deployment
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
+
+LIMIT_NAMES = ("ttft", "tpot", "e2e")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,6 +53,38 @@ class Planned:
                 }
             )
         return pandas.DataFrame(rows).set_index("candidate")
+
+    @property
+    def decision(self) -> Decision | None:
+        """Which server and why; None where nothing was to be decided."""
+        return self.plan.decision
+
+    @property
+    def options(self) -> DataFrame:
+        """A row per server that was tried: rate held, replicas, GPUs, cost, why it was not taken.
+
+        Raises:
+            ValueError: nothing was to be decided.
+        """
+        import pandas
+
+        found = self.plan.decision
+        if found is None:
+            raise ValueError("options needs slo, choices, target_rate_per_s or what_if.")
+        reasons = {one.title: one.reason for one in found.losers}
+        rows = [
+            {
+                "option": one.title,
+                "rate_per_s": one.search.rate_per_s,
+                "num_replicas": one.num_replicas,
+                "num_gpus": one.num_gpus,
+                "usd_per_hour": one.usd_per_hour,
+                "usd_per_million_output_tokens": usd_per_million(one, found.target_rate_per_s),
+                "why_not": reasons.get(one.title, ""),
+            }
+            for one in found.options
+        ]
+        return pandas.DataFrame(rows).set_index("option")
 
     @property
     def serve_command(self) -> str:
@@ -77,24 +118,71 @@ def plan(
     trace: Trace,
     deployment: Deployment | None = None,
     *,
+    slo: SLO | None = None,
+    choices: Mapping[str, Sequence[Any]] | None = None,
+    target_rate_per_s: float | None = None,
+    max_gpus: int | None = None,
+    tune: bool = False,
+    what_if: Sequence[str] = (),
+    confidence_runs: int | None = None,
     concurrency: int | None = None,
     seed: int = 0,
 ) -> Planned:
-    """Plan a server for a trace.
+    """Plan a server for a trace; with an objective, a target or choices also decide which.
 
     Args:
         trace: of :func:`read_trace`; where it has lengths only, arrivals are drawn.
         deployment: the server; by default Llama-3.1-8B on an A100 as vLLM would run it.
+        slo: the objective; where something else asks for a decision, TTFT 2 s and TPOT 50 ms for
+            95 % of the requests are assumed.
+        choices: fields of the deployment with several values each, every combination of which is
+            tried: ``{"gpu": ["a100", "h200"], "block_size": [16, 32]}``.
+        target_rate_per_s: requests a second to be carried; by default the trace's own.
+        max_gpus: most GPUs of all replicas together.
+        tune: search the flags of the best server one after another.
+        what_if: changes to weigh, as ``kvsim plan --what-if``: ``"kv_cache_dtype=fp8"``.
+        confidence_runs: traces that might have come instead (20); 0: none.
         concurrency: closed loop: so many clients, the trace's times are not used.
-        seed: of arrivals that are drawn.
+        seed: of arrivals that are drawn, and of other traces.
 
     Raises:
-        ValueError: as :func:`simulate`.
+        ValueError: as :func:`simulate`; an unknown choice, or what excludes each other.
     """
-    server = (deployment or Deployment()).spec.server(trace)
+    grid = _grid(deployment or Deployment(), choices or {})
     given = "" if trace.arrival_s is None else "the trace's own times"
     words = given if concurrency is None else f"closed loop, {concurrency} clients"
     taken = Taken(trace=trace, origin=trace.name, arrivals=words)
-    if not words:
-        taken = with_default_arrivals(server, taken, seed=seed)
-    return Planned(plan=make_plan(server, taken=taken, concurrency=concurrency))
+    asked = {
+        **({} if slo is None else {f"slo_{name}": _words(slo, name) for name in LIMIT_NAMES}),
+        "quantile": slo and slo.quantile,
+        "target_rate": target_rate_per_s,
+        "max_gpus": max_gpus,
+        "tune": tune,
+        "what_if": tuple(what_if),
+        "confidence_runs": confidence_runs,
+    }
+    question = question_of(
+        asked,
+        grid,
+        taken,
+        concurrency=concurrency,
+    )
+    return Planned(plan=make_planned(grid, taken, question, seed=seed, concurrency=concurrency))
+
+
+def _words(slo: SLO, name: str) -> str | None:
+    """A limit as the command line takes it."""
+    limit_s = getattr(slo, f"{name}_s")
+    return None if limit_s is None else f"{limit_s:.9f}"
+
+
+def _grid(deployment: Deployment, choices: Mapping[str, Sequence[Any]]) -> Grid:
+    spec = deployment.spec
+    for name, values in choices.items():
+        if name not in {**spec.hardware, **spec.flags} or name == "price":
+            raise unknown_name(name, [*spec.hardware, *spec.flags], field="choice")
+        if isinstance(values, str) or not len(values):
+            raise ValueError(f"choices[{name!r}](={values!r}) must be a list of values.")
+    several = {name: tuple(values) for name, values in choices.items()}
+    hardware = {n: several.get(n, value) for n, value in spec.hardware.items()}
+    return grid_of(hardware, {n: several.get(n, value) for n, value in spec.flags.items()})

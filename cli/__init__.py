@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import calibrate, regress, traces
+from . import calibrate, regress, sweep, traces
 from .conform import conform
+from .fleet import fleet
 from .planning import plan, simulate
 from .reproduce import reproduce
 from .results import compare, validate
@@ -29,6 +30,7 @@ app = typer.Typer(
 for command in (
     plan,
     simulate,
+    fleet,
     compare,
     validate,
     memory,
@@ -41,6 +43,7 @@ for command in (
     app.command()(command)
 app.add_typer(traces.app, name="trace")
 app.add_typer(regress.app, name="regress")
+app.add_typer(sweep.app, name="sweep")
 app.add_typer(calibrate.app, name="calibrate")
 
 

@@ -33,6 +33,13 @@ def scheduler_names(incomplete: str) -> list[str]:
     return _beginning(SCHEDULERS, incomplete)
 
 
+def router_names(incomplete: str) -> list[str]:
+    """Routers of a fleet."""
+    from ..sim.fleet.routers import ROUTERS
+
+    return _beginning(ROUTERS, incomplete)
+
+
 def allocator_names(incomplete: str) -> list[str]:
     """Allocators."""
     from ..sim.allocators import ALLOCATORS

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import options
+from . import deciding, options
 from .groups import with_groups
 from .inputs import print_notes, server_of, taken_of
 from .options import Force, JsonFlag, OutOption
@@ -17,13 +17,15 @@ Plans = Annotated[str, typer.Option(help="Folder for report.html, figures and pl
 
 
 @with_groups(
-    hardware=options.hardware_options,
-    flags=options.flag_options,
+    hardware=deciding.hardware_choices,
+    flags=deciding.flag_choices,
+    asked=deciding.decision_options,
     work=options.work_options,
 )
 def plan(
     hardware: dict[str, Any],
     flags: dict[str, Any],
+    asked: dict[str, Any],
     work: dict[str, Any],
     page_size: Annotated[
         str,
@@ -33,24 +35,28 @@ def plan(
     force: Force = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Simulate a trace on a GPU, paged beside contiguous, and write a capacity report."""
+    """Choose a server for a trace, simulate it beside contiguous ones, and write a report."""
     from ..reports import tables
     from ..reports.progress import ProgressBar
     from ..reports.write import write_plan
     from ..sim.folder import check_folder
     from ..sim.pages import page_sizes_of
-    from ..sim.plan import make_plan, with_default_arrivals
+    from ..sim.planner.grid import grid_of
+    from ..sim.planner.planned import make_planned
+    from ..sim.planner.question import question_of
 
     page_sizes = page_sizes_of(page_size)
+    grid = grid_of(hardware, flags)
     taken = taken_of(work)
-    server = server_of(hardware, flags, taken.trace)
+    question = question_of(asked, grid, taken, concurrency=work["concurrency"])
     check_folder(out, "plan", force=force)
     with ProgressBar() as bar:
-        if not taken.arrivals:
-            taken = with_default_arrivals(server, taken, seed=work["seed"], report=bar.report)
-        made = make_plan(
-            server,
-            taken=taken,
+        made = make_planned(
+            grid,
+            taken,
+            question,
+            work=work,
+            seed=work["seed"],
             concurrency=work["concurrency"],
             page_sizes=page_sizes,
             report=bar.report,
@@ -58,12 +64,14 @@ def plan(
     paths = write_plan(made, Path(out), force=force)
     if as_json:
         print_json(made.to_json())
-        return
+        raise typer.Exit(0 if made.met else 1)
     for line in tables.headline(made):
         typer.echo(line)
-    print_table(tables.plan_table(made))
+    for table in tables.plan_tables(made):
+        print_table(table)
     print_notes(taken.trace, made.notes)
     typer.echo(f"Report: {paths[0]} (and {len(paths) - 1} files beside it)")
+    raise typer.Exit(0 if made.met else 1)
 
 
 @with_groups(
@@ -94,9 +102,34 @@ def simulate(
     metrics_start: Annotated[
         float, typer.Option(help="Of --metrics: Unix time of the trace's second 0.")
     ] = 0.0,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="For millions of requests: memory stays flat, percentiles to 0.1 %."
+        ),
+    ] = False,
+    repeat: Annotated[
+        int | None, typer.Option(help="Of --stream: play the trace so many times [default: 1].")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Replay a trace through one server: latencies, concurrency, where the bytes went."""
+    if stream or repeat is not None:
+        from .streaming import simulate_streamed
+
+        simulate_streamed(
+            hardware=hardware,
+            flags={**flags, **allocator},
+            work=work,
+            stream=stream,
+            repeat=repeat,
+            out=out,
+            force=force,
+            exact_steps=exact_steps,
+            whole={"timeline": timeline, "metrics": metrics, "metrics_interval": metrics_interval},
+            as_json=as_json,
+        )
+        return
     from ..reports import tables
     from ..reports.exports import write_exports
     from ..reports.openmetrics import Scraping

@@ -33,13 +33,14 @@ def block_size_sheet(found: BlockSizes) -> Sheet:
                 words.share(one.tail_share),
                 words.share(one.never_filled_share),
                 words.share(one.tail_pool_share),
-                _shown(one.decode_slowdown, words.times),
-                _shown(one.prefix_hit_ratio, words.share),
+                shown(one.decode_slowdown, words.times),
+                shown(one.prefix_hit_ratio, words.share),
             )
             for one in found.sizes
         ),
     )
 
 
-def _shown(value: float | None, text: Callable[[float], str]) -> str:
+def shown(value: float | None, text: Callable[[float], str]) -> str:
+    """A value in words, ``-`` where there is none."""
     return words.NONE if value is None else text(value)

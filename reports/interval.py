@@ -16,6 +16,10 @@ NOUNS = {
     "kv_blocks": "KV blocks",
     "output_lengths": "output lengths",
     "request_rate": "request rate",
+    "prompt_lengths": "prompt lengths",
+    "slo_limits": "SLO limits",
+    "burstiness": "burstiness",
+    "prefix_cache": "prefix cache",
 }
 
 

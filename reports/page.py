@@ -8,19 +8,21 @@ that a trace's name stays text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from .. import __version__
 from ..calibration.gpus import GPUSpec
 from ..sim.plan import Plan
 from . import words
+from .decision_values import decision_values, page_verdict
 from .interval import interval_sources
 from .memory_sheets import pool_facts
 from .picture import Picture
-from .sections import BUDGET, FIRST_FIGURE, Section, anchor, sections
+from .sections import BUDGET, DECISION, FIRST_FIGURE, Section, anchor, sections
 from .sheet import Sheet
 from .sheets import advantage_sheet, candidate_sheet
 from .template import figure_values, rendered, unbroken
-from .verdict import answer, ratio, setting, short_name, verdict
+from .verdict import answer, ratio, setting, short_name
 
 MOST_SKIPPED_SHOWN = 20
 KEY_SETTINGS = (
@@ -37,21 +39,44 @@ KEY_SETTINGS = (
 LAST_SECTIONS = ("Candidates", "Assumptions", "Sources and digests")
 
 
-def plan_page(plan: Plan, pictures: list[Picture], interval: Sequence[str] = ()) -> str:
-    """The HTML of a plan; ``interval`` says in sentences how sure the answer is."""
-    return rendered("report.html.j2", plan_values(plan, pictures, interval))
+def plan_page(
+    plan: Plan,
+    pictures: list[Picture],
+    interval: Sequence[str] = (),
+    elements: Mapping[str, str] | None = None,
+    *,
+    directory: str | Path = ".",
+) -> str:
+    """The HTML of a plan.
+
+    Args:
+        plan: what to show.
+        pictures: its figures.
+        interval: says in sentences how sure the answer is.
+        elements: drawings of the figures by name, where they are there.
+        directory: where the page will stand: paths in the recommendation are seen from there.
+    """
+    values = plan_values(plan, pictures, interval, elements, directory=directory)
+    return rendered("report.html.j2", values)
 
 
 def plan_values(
-    plan: Plan, pictures: list[Picture], interval: Sequence[str] = ()
+    plan: Plan,
+    pictures: list[Picture],
+    interval: Sequence[str] = (),
+    elements: Mapping[str, str] | None = None,
+    *,
+    directory: str | Path = ".",
 ) -> dict[str, object]:
     """What the template shows, by name."""
-    figures = {picture.name: figure_values(picture) for picture in pictures}
-    parts = sections(figures)
+    known = elements or {}
+    figures = {one.name: figure_values(one, known.get(one.name)) for one in pictures}
+    parts = [part for part in sections(figures) if part.title != DECISION]
+    decision = decision_values(plan, figures, directory)
     configuration = _configuration(plan)
     return {
         "title": f"{plan.model.name} on {plan.gpu.title}",
-        "verdict": unbroken(verdict(plan)),
+        "verdict": unbroken(page_verdict(plan)),
         "interval": [unbroken(line) for line in interval],
         "answer": [unbroken(line) for line in answer(plan)],
         "tiles": _tiles(plan),
@@ -59,9 +84,10 @@ def plan_values(
         "key_settings": {name: configuration[name] for name in KEY_SETTINGS},
         "other_settings": {n: v for n, v in configuration.items() if n not in KEY_SETTINGS},
         "serve_command": plan.serve_command,
-        "contents_of_page": _contents(parts),
+        "contents_of_page": _contents(parts, decided=decision is not None),
         "first_figure": figures.get(FIRST_FIGURE),
         "sections": parts,
+        "decision": decision,
         "budget_section": BUDGET,
         "pool_facts": pool_facts(plan.budget),
         "budget_notes": plan.budget.notes,
@@ -77,9 +103,10 @@ def plan_values(
     }
 
 
-def _contents(parts: Sequence[Section[dict[str, object]]]) -> dict[str, str]:
+def _contents(parts: Sequence[Section[dict[str, object]]], *, decided: bool) -> dict[str, str]:
     """Anchors and titles of the page's sections, in their order."""
-    titles = ["What happens", *(part.title for part in parts), *LAST_SECTIONS]
+    first = (DECISION,) if decided else ()
+    titles = [*first, "What happens", *(part.title for part in parts), *LAST_SECTIONS]
     return {"answer": "Answer"} | {anchor(title): title for title in titles}
 
 

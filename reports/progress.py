@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 _PATIENCE_S = 0.7
+_MEMORY_S = 3600.0
+"""Over which the time that is left is guessed: parts may take minutes each."""
 
 
 class ProgressBar:
@@ -52,6 +54,7 @@ def _start() -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        speed_estimate_period=_MEMORY_S,
     )
     progress.start()
     return progress

@@ -10,15 +10,20 @@ from __future__ import annotations
 import base64
 import html
 import io
+import pickle
 import re
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import cloudpickle
 import matplotlib
 
 from ..sim.files import write_files
+from ..sim.parallel import run_each
 from .dark import darkened
 from .picture import Picture
 from .style import FONT_PT, FREE, GRID, INK, QUIET, fresh
@@ -38,6 +43,38 @@ _DECIMALS = re.compile(r"-?\d+(\.\d+)?")
 _IMAGE = re.compile(r'(?<=href=")data:[^"]*')
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _FONT = re.compile(r"font-family: [^;\"]+;? ?|(font: [\d.]+px)[^;\"]*|(font: \w+ [\d.]+px)[^;\"]*")
+
+
+class Drawn(NamedTuple):
+    """One picture in each of its forms."""
+
+    element: str
+    """For the page."""
+    png: bytes
+    svg: bytes
+
+
+def drawn(pictures: Sequence[Picture], *, jobs: int | None = 1) -> dict[str, Drawn]:
+    """By name, in every form; ``jobs`` processes, by default this one."""
+    if jobs == 1:
+        found = [_forms(picture) for picture in pictures]
+    else:
+        tasks = [(one.name, partial(_forms_of, cloudpickle.dumps(one))) for one in pictures]
+        found = run_each(tasks, title="figures", jobs=jobs)
+    return {picture.name: forms for picture, forms in zip(pictures, found, strict=True)}
+
+
+def _forms_of(pickled: bytes) -> Drawn:
+    """Of a picture as it was sent to this process."""
+    with warnings.catch_warnings():
+        # numpy's: a masked array sent here has a fill value of another kind; it is never used
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return _forms(pickle.loads(pickled))
+
+
+def _forms(picture: Picture) -> Drawn:
+    with fresh():
+        return Drawn(inline(picture), png(picture), svg_file(picture))
 
 
 def png(picture: Picture) -> bytes:

@@ -8,8 +8,10 @@ from typing import Generic, TypeVar
 
 FIRST_FIGURE = "requests-at-once"
 """Beside the answer, on the first screen."""
+DECISION = "What to deploy"
 BUDGET = "Memory budget"
 SECTIONS: dict[str, tuple[str, ...]] = {
+    DECISION: ("options-cost", "options-rate", "slo", "how-sure", "answer-tornado", "what-if"),
     BUDGET: ("memory-budget",),
     "Where the bytes go": ("where-the-bytes-go", "memory-map"),
     "Occupancy": ("kv-occupancy", "concurrency"),

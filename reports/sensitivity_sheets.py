@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from . import words
 from .interval import NOUNS
 from .sheet import Sheet
 
 if TYPE_CHECKING:
-    from ..sim.sensitivity import Factor, Sensitivity
+    from ..sim.sensitivity import Sensitivity
     from ..sim.variant_runs import Outcome
+
+
+class At(Protocol):
+    """What says how an input's ends are printed."""
+
+    @property
+    def unit(self) -> str: ...
+
 
 COLUMNS = (
     "input",
@@ -46,8 +54,10 @@ def sensitivity_sheet(found: Sensitivity) -> Sheet:
     )
 
 
-def at(factor: Factor, value: float) -> str:
-    """One end of a factor: ``x 0.89`` or ``28,162``."""
+def at(factor: At, value: float) -> str:
+    """One end of a factor: ``x 0.89``, ``28,162`` or ``off``."""
+    if factor.unit == "switch":
+        return "on" if value else "off"
     if factor.unit == "blocks":
         return words.count(value)
     return f"x {value:.2f}"

@@ -73,6 +73,7 @@ def row_titles(axes: Axes, titles: list[str], *, above: float = 0.36) -> None:
             va="bottom",
             color=INK,
             size=FONT_PT,
+            parse_math=False,
         )
 
 

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from . import moved_words, words
+from .decision_sheets import decision_sheets
 from .memory_sheets import budget_sheet, gpus_sheet, models_sheet, pool_facts
 from .sheet import Sheet
 from .sheets import CATEGORY_TITLES, TIMES, running
@@ -30,6 +31,7 @@ __all__ = [
     "headline",
     "models_table",
     "plan_table",
+    "plan_tables",
     "pool_table",
     "stats_table",
     "summary_table",
@@ -115,6 +117,13 @@ def plan_table(plan: Plan) -> Table:
     for candidate in plan.candidates:
         table.add_row(*_plan_row(candidate))
     return table
+
+
+def plan_tables(plan: Plan) -> list[Table]:
+    """What the terminal shows of a plan: the servers of its decision, else its allocators."""
+    if plan.decision is None:
+        return [plan_table(plan)]
+    return [sheet_table(sheet) for sheet in decision_sheets(plan.decision, plan.block_sizes)]
 
 
 def _plan_row(one: Candidate) -> tuple[str, ...]:

@@ -34,13 +34,15 @@ def unbroken(text: str) -> str:
     return text.replace("-", "\N{NON-BREAKING HYPHEN}")
 
 
-def figure_values(picture: Picture) -> dict[str, object]:
-    """What the templates show of a picture."""
+def figure_values(picture: Picture, element: str | None = None) -> dict[str, object]:
+    """What the templates show of a picture; ``element`` is its drawing where it is there."""
     return {
         "name": picture.name,
         "title": picture.title,
         "caption": picture.caption,
-        "drawing": Markup(inline(picture)),  # escaped where it is drawn
+        "drawing": Markup(
+            inline(picture) if element is None else element
+        ),  # escaped where it is drawn
         "sheet": picture.sheet,
     }
 

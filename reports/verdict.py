@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from . import words
+from .decision_words import decision_lines
 
 if TYPE_CHECKING:  # the values are only read: a table needs no simulator to be imported
     from ..sim.candidate import Advantage, Candidate
@@ -17,6 +18,8 @@ _LITTLE = 0.01
 
 def headline(plan: Plan) -> list[str]:
     """The first lines of a plan: the defaults used, then the answer."""
+    if plan.decision is not None:
+        return [*setting(plan), "", *decision_lines(plan.decision), f"Start: {plan.serve_command}"]
     return [*setting(plan), "", *answer(plan)]
 
 

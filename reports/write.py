@@ -1,4 +1,7 @@
-"""A plan on disk: ``report.html``, ``plan.json``, each figure as PNG and SVG; whole or not."""
+"""A plan on disk: ``report.html``, ``plan.json``, each figure as PNG and SVG; whole or not.
+
+With a decision also ``recommended.toml``, what was chosen as a suite of one case.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ from pathlib import Path
 
 from ..sim.files import json_bytes
 from ..sim.folder import write_folder
+from ..sim.parallel import jobs_for
 from ..sim.plan import Plan
+from ..sim.planner.toml import recommendation
 from .figures import plan_pictures
 from .interval import interval_lines
 from .page import plan_page
-from .render import png, svg_file
+from .render import drawn
 from .style import fresh
 
 KIND = "plan"
@@ -29,19 +34,36 @@ def write_plan(plan: Plan, directory: str | Path, *, force: bool = False) -> lis
     Raises:
         ValueError: the folder cannot be written to, or holds files that kvsim did not write.
     """
-    return write_folder(directory, KIND, plan_files(plan), force=force)
+    return write_folder(directory, KIND, plan_files(plan, directory), force=force)
 
 
-def plan_files(plan: Plan) -> dict[str, bytes]:
-    """The report's files by name; the same plan gives the same bytes."""
+def plan_files(plan: Plan, directory: str | Path = ".") -> dict[str, bytes]:
+    """The report's files by name; the same plan gives the same bytes.
+
+    Args:
+        plan: what to show.
+        directory: where they will stand: paths in the recommendation are seen from there.
+    """
     with fresh():
         pictures = plan_pictures(plan)
+        busy = plan.decision is not None  # then the other processes are there already
+        forms = drawn(pictures, jobs=None if busy else jobs_for(len(plan.trace)))
+        elements = {name: form.element for name, form in forms.items()}
         return {
-            "report.html": plan_page(plan, pictures, interval_lines(plan)).encode(),
+            "report.html": plan_page(
+                plan, pictures, interval_lines(plan), elements, directory=directory
+            ).encode(),
             "plan.json": json_bytes(finite(plan.to_json())),
-            **{f"{picture.name}.png": png(picture) for picture in pictures},
-            **{f"{picture.name}.svg": svg_file(picture) for picture in pictures},
+            **_recommended(plan, directory),
+            **{f"{name}.png": form.png for name, form in forms.items()},
+            **{f"{name}.svg": form.svg for name, form in forms.items()},
         }
+
+
+def _recommended(plan: Plan, directory: str | Path) -> dict[str, bytes]:
+    if plan.decision is None or plan.decision.chosen is None:
+        return {}
+    return {"recommended.toml": recommendation(plan.decision, directory).encode()}
 
 
 def finite(value: object) -> object:

@@ -151,7 +151,7 @@ def _repeat_answers(trace: Contents, row: Ints, tokens: Ints, known: Ints) -> No
     assert ids is not None, "the caller has looked"
     assert offsets is not None, "the caller has looked"
     assert size is not None, "the caller has looked"
-    session = _roots(trace.parent)
+    session = roots(trace.parent, len(trace.parent))
     total = (trace.prompt_tokens + trace.output_tokens).tolist()
     full, prompts = (trace.prompt_tokens // size).tolist(), trace.prompt_tokens.tolist()
     starts, parents = offsets.tolist(), trace.parent.tolist()
@@ -168,12 +168,14 @@ def _repeat_answers(trace: Contents, row: Ints, tokens: Ints, known: Ints) -> No
                 break
 
 
-def _roots(parent: Ints) -> list[int]:
+def roots(parent: Ints | None, num_rows: int) -> list[int]:
     """The first turn of each row's session."""
-    roots: list[int] = []
+    if parent is None:
+        return list(range(num_rows))
+    found: list[int] = []
     for row, before in enumerate(parent.tolist()):
-        roots.append(roots[before] if before >= 0 else row)
-    return roots
+        found.append(found[before] if before >= 0 else row)
+    return found
 
 
 class _Tree:

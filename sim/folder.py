@@ -58,7 +58,12 @@ def check_folder(directory: str | Path, kind: str, *, force: bool = False) -> Pa
 
 
 def write_folder(
-    directory: str | Path, kind: str, files: Mapping[str, bytes], *, force: bool = False
+    directory: str | Path,
+    kind: str,
+    files: Mapping[str, bytes],
+    *,
+    force: bool = False,
+    moved: Mapping[str, Path] | None = None,
 ) -> list[Path]:
     """Write an output folder; its own earlier files are replaced, all at once where it is alone.
 
@@ -67,6 +72,7 @@ def write_folder(
         kind: what the folder holds: ``result``, ``plan`` ...
         files: by name.
         force: write beside files that are not kvsim's.
+        moved: by name, files that are too large to be held in memory: moved from where they are.
 
     Returns:
         The paths of the files, without the manifest's.
@@ -74,18 +80,17 @@ def write_folder(
     Raises:
         ValueError: as :func:`check_folder`.
     """
-    path = check_folder(directory, kind, force=force)
-    manifest = {
-        "schema": SCHEMA,
-        "kind": kind,
-        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-    }
+    path, large = check_folder(directory, kind, force=force), moved or {}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    digests |= {name: _digest(place) for name, place in large.items()}
+    manifest = {"schema": SCHEMA, "kind": kind, "files": digests}
     everything = {**files, MANIFEST: json_bytes(manifest)}
     alone = not _foreign(path) and not path.is_symlink() and path.resolve() != Path.cwd()
-    if not (alone and _replaced(path, everything)):
+    if not (alone and _replaced(path, everything, large)):
         _remove_own(path)
+        _move(large, path)
         write_files(path, everything)
-    return [path / name for name in files]
+    return [path / name for name in digests]
 
 
 def read_folder(directory: str | Path, kind: str) -> dict[str, Path]:
@@ -112,7 +117,7 @@ def read_folder(directory: str | Path, kind: str) -> dict[str, Path]:
     for name, digest in manifest["files"].items():
         if not (path / name).is_file():
             raise ValueError(f"{kind}(={shown!r}) lacks {name}, which it had when it was written.")
-        if hashlib.sha256((path / name).read_bytes()).hexdigest() != digest:
+        if _digest(path / name) != digest:
             raise ValueError(f"{kind}(={shown!r}) holds another {name} than when it was written.")
     return {name: path / name for name in manifest["files"]}
 
@@ -147,7 +152,18 @@ def _remove_own(path: Path) -> None:
             (path / name).unlink(missing_ok=True)
 
 
-def _replaced(path: Path, files: Mapping[str, bytes]) -> bool:
+def _digest(path: Path) -> str:
+    """SHA-256 (hex) of a file, which need not fit the memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _move(files: Mapping[str, Path], folder: Path) -> None:
+    for name, place in files.items():
+        shutil.move(place, folder / name)
+
+
+def _replaced(path: Path, files: Mapping[str, bytes], moved: Mapping[str, Path]) -> bool:
     """Put a new folder with these files in the place of the old one; False where none can be.
 
     A mounted folder, or one whose parent is not ours to write to, cannot change places.
@@ -162,13 +178,17 @@ def _replaced(path: Path, files: Mapping[str, bytes]) -> bool:
         for name, data in files.items():
             (fresh / name).write_bytes(data)
         shutil.copymode(path, fresh)
+        _move(moved, fresh)
         os.rename(path, old)
         try:
             os.rename(fresh, path)
         except OSError:
             os.rename(old, path)
-            return False
+            raise
     except OSError:
+        for name, place in moved.items():
+            if (fresh / name).exists():
+                shutil.move(fresh / name, place)
         return False
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..calibration.costs import DEFAULT as DEFAULT_COST
@@ -15,7 +16,7 @@ from .offloading import Offloading
 from .servable import Arrivals
 from .server import Server, resolve
 
-_DEFAULTS: dict[str, Any] = {
+FLAG_DEFAULTS: dict[str, Any] = {
     "max_model_len": None,
     "step_cost": DEFAULT_COST,
     "profile": None,
@@ -29,7 +30,12 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def load_hardware(
-    *, gpu: str, model: str, quantization: str | None = None, price: float | None = None
+    *,
+    gpu: str,
+    model: str,
+    quantization: str | None = None,
+    price: float | None = None,
+    memory_factor: float = 1.0,
 ) -> tuple[ModelSpec, GPUSpec]:
     """The model and the GPU of these names or files.
 
@@ -38,11 +44,14 @@ def load_hardware(
         model: a name of ``kvsim models``, or a Hugging Face ``config.json``.
         quantization: format of the linear weights, of a 16-bit model.
         price: USD per GPU and hour.
+        memory_factor: so many times the card's memory, at its price: a what-if.
 
     Raises:
         ValueError: an unknown name, or a file that cannot be read.
     """
     card = load_gpu(gpu, price_usd_per_hour=price)
+    if memory_factor != 1.0:
+        card = replace(card, total_memory_bytes=round(memory_factor * card.total_memory_bytes))
     return quantized(load_model(model), quantization), card
 
 
@@ -60,8 +69,8 @@ def load_server(
         ValueError: as :func:`load_hardware` and :func:`~kvsim.sim.server.resolve`.
     """
     model, gpu = load_hardware(**hardware)
-    given = {**_DEFAULTS, **flags}
-    own = {name: given.pop(name) for name in _DEFAULTS}
+    given = {**FLAG_DEFAULTS, **flags}
+    own = {name: given.pop(name) for name in FLAG_DEFAULTS}
     offloading = Offloading.of_flags(
         {flag: given.pop(flag, None) for flag in OFFLOADING_FLAGS.values()}
     )

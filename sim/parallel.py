@@ -14,6 +14,9 @@ T = TypeVar("T")
 Task = tuple[str, Callable[[], T]]
 """What to tell the progress bar, and what to run; it is pickled, so no closure."""
 
+WORTH_REQUESTS = 15_000
+"""Simulated in about two seconds, which is what starting the other processes takes."""
+
 
 def run_each(
     tasks: Sequence[Task[T]], *, title: str, jobs: int | None = None, report: Report | None = None
@@ -30,7 +33,8 @@ def run_each(
     if workers <= 1:
         found = map(_call, (task for _, task in tasks))
     else:
-        found = Parallel(n_jobs=workers, return_as="generator")(
+        # max_nbytes: sent whole, as masked arrays of figures warn where they are mapped from a file
+        found = Parallel(n_jobs=workers, return_as="generator", max_nbytes=None)(
             delayed(task)() for _, task in tasks
         )
     results: list[T] = []
@@ -41,6 +45,11 @@ def run_each(
         if report is not None:
             report(f"{title}: {name}", len(results), len(tasks))
     return results
+
+
+def jobs_for(num_requests: int) -> int | None:
+    """Processes for runs of so many requests in all: 1 where starting others takes longer."""
+    return None if num_requests >= WORTH_REQUESTS else 1
 
 
 def num_cores() -> int:

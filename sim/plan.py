@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from ..calibration.gpus import GPUSpec
 from ..calibration.memory import MemoryBudget
@@ -25,7 +26,9 @@ from .ignored import ignored
 from .job import Report, simulate_server
 from .map_recorder import MapRecorder
 from .memory_map import MemoryMap
+from .parallel import jobs_for, num_cores, run_each
 from .plan_notes import assumptions, caveats, of_pages
+from .planner.decision import Decision
 from .saturated import saturate
 from .sensitivity import Sensitivity, sensitivity
 from .sequences import sharing_of
@@ -72,13 +75,16 @@ class Plan:
     assumptions: tuple[str, ...]
     notes: tuple[str, ...]
     sensitivity: Sensitivity | None = None
-    """The answer as an interval; None where nothing was served."""
+    """The answer under backlog as an interval; None where nothing was served, or where the decision
+    says how sure it is."""
     block_sizes: BlockSizes | None = None
     """None where layers keep different tokens."""
     cache_curve: CacheCurve | None = None
     """None where the trace has no prefix ids."""
     crossover: Crossover | None = None
     """Preemption by swap against recompute; None where layers keep different tokens."""
+    decision: Decision | None = None
+    """Why this server; None where nothing was to be decided."""
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -89,6 +95,11 @@ class Plan:
     def advantages(self) -> tuple[Advantage, ...]:
         """One for each baseline."""
         return tuple(advantage(self.chosen, baseline) for baseline in self.baselines)
+
+    @property
+    def met(self) -> bool:
+        """Whether the objective is kept, where one was asked for."""
+        return self.decision is None or self.decision.met
 
     @property
     def serve_command(self) -> str:
@@ -121,6 +132,7 @@ class Plan:
             "sensitivity": None if self.sensitivity is None else self.sensitivity.to_json(),
             "block_sizes": None if self.block_sizes is None else self.block_sizes.to_json(),
             "crossover": None if self.crossover is None else self.crossover.to_json(),
+            "decision": None if self.decision is None else self.decision.to_json(),
             "assumptions": list(self.assumptions),
             "notes": list(self.notes),
         }
@@ -133,6 +145,7 @@ def make_plan(
     concurrency: int | None = None,
     baselines: Sequence[tuple[str, str]] = BASELINES,
     page_sizes: Sequence[int] = (),
+    decision: Decision | None = None,
     report: Report | None = None,
 ) -> Plan:
     """Simulate the paged server and the contiguous baselines on a trace.
@@ -143,6 +156,7 @@ def make_plan(
         concurrency: clients of a closed loop.
         baselines: (reservation, placement) of the contiguous allocators.
         page_sizes: bytes per page of the virtual-contiguous allocators to compare with, too.
+        decision: why this server.
         report: told about progress.
 
     Raises:
@@ -158,7 +172,9 @@ def make_plan(
         servers.append(servers[0].with_flags(**NOTHING_SHARED))
     left_out = ignored(trace, server.deployment, concurrency=concurrency)
     _check_servable(servers[0], trace)
-    chosen, *others = [_candidate(one, trace, concurrency, report) for one in servers]
+    chosen, *others = _candidates(servers, trace, concurrency, report)
+    # the decision's own intervals, of the rate that holds, stand in the sensitivity's place
+    asked_how_sure = decision is not None and decision.confidence is not None
     return Plan(
         model=server.model,
         gpu=server.gpu,
@@ -170,10 +186,11 @@ def make_plan(
         baselines=tuple(others),
         assumptions=(*assumptions(server), *of_pages(servers)),
         notes=(*server.notes, *trace.notes, *left_out, *caveats(trace, chosen, *others)),
-        sensitivity=_sensitivity(chosen, trace, concurrency, report),
+        sensitivity=None if asked_how_sure else _sensitivity(chosen, trace, concurrency, report),
         block_sizes=_block_sizes(chosen, trace),
         cache_curve=None if trace.hash_ids is None else cache_curve(trace),
         crossover=_crossover(chosen, trace),
+        decision=decision,
     )
 
 
@@ -195,6 +212,20 @@ def _check_servable(server: Server, trace: Trace) -> None:
         raise ValueError(
             f"trace(={trace.name!r}) has no request that the server can run; the first: {reason}."
         )
+
+
+def _candidates(
+    servers: Sequence[Server], trace: Trace, concurrency: int | None, report: Report | None
+) -> list[Candidate]:
+    """Each told about its progress where they run one after the other, else as they end."""
+    jobs = jobs_for(len(servers) * len(trace))
+    if jobs == 1 or num_cores() == 1:
+        return [_candidate(one, trace, concurrency, report) for one in servers]
+    tasks = [
+        (one.deployment.title, partial(_candidate, one, trace, concurrency, None))
+        for one in servers
+    ]
+    return run_each(tasks, title="candidates", jobs=jobs, report=report)
 
 
 def _candidate(

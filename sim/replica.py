@@ -107,6 +107,8 @@ class Replica:
         self._stuck = False
         self._gone: list[Request] = []
         self._links = links
+        self._run_of: tuple[float, Line, int] | None = None
+        """Of a run under way: when it began, its line, how many steps it was to have."""
         self._loaded: list[Request] = []
         self._process = env.process(self._serve())
 
@@ -125,9 +127,9 @@ class Replica:
         if request.finish_ns == request.finish_ns:  # it has its answer
             return
         self._gone.append(request)
-        self._look_up()
+        self.look_up()
 
-    def _look_up(self) -> None:
+    def look_up(self) -> None:
         """Something has happened: wake up, or end the run of steps with the one under way."""
         if self._idle is not None:
             self._idle.succeed()
@@ -140,6 +142,15 @@ class Replica:
     def in_step(self) -> bool:
         """Whether a step is under way, so that who arrives now has to wait for its end."""
         return self._in_step
+
+    def held_tokens(self) -> int:
+        """Tokens whose KV the running requests have now, in the middle of a run of steps, too."""
+        batch, steps = self.batch, 0
+        if self._run_of is not None:
+            start, line, most = self._run_of
+            steps = steps_until(line, start, self.env.now, most) - 1 + self._step_is_held
+        tokens = batch.context_tokens + batch.prefill_tokens + batch.parked_tokens
+        return tokens + steps * batch.num_decodes
 
     def _serve(self) -> Generator[Event, Any, None]:
         while not self._stuck:
@@ -166,6 +177,7 @@ class Replica:
         moment = self._moment()
         if self._watch is not None:
             self._watch(start, partial(self._tokens_of, (), self._step_is_held))
+        self._run_of = start, line, steps
         self._in_step = self._in_run = True
         try:
             yield StepEnd(env, line.span_ns(steps))
@@ -173,6 +185,7 @@ class Replica:
             steps = steps_until(line, start, env.now, steps)
             yield StepEnd(env, start + line.span_ns(steps) - env.now)
         self._in_step = self._in_run = False
+        self._run_of = None
         growths, ended = self._advance_run(steps)
         self.recorder.record(
             start_ns=start,
@@ -244,7 +257,7 @@ class Replica:
     def _load_ended(self, request: Request, _: Event) -> None:
         """Seen by the next schedule, as an arrival is."""
         self._loaded.append(request)
-        self._look_up()
+        self.look_up()
 
     def _end_loads(self) -> None:
         loaded, self._loaded = self._loaded, []

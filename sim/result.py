@@ -122,9 +122,9 @@ def collect(
     """Turn the mutable state of a finished simulation into a :class:`Result`."""
     openings = np.array(recorder.openings).reshape(-1, len(OPENING)).T
     return Result(
-        requests=_request_columns(requests, families),
+        requests=request_columns(requests, families),
         segments={
-            **_segment_columns(recorder.segments, pool_slots),
+            **segment_columns(recorder.segments, pool_slots),
             **_level_columns(recorder, tiers),
         },
         openings=dict(zip(OPENING, openings, strict=True)),
@@ -149,7 +149,7 @@ def _looked_up_tokens(
     return sum(one.prompt_tokens for one in sequences if one.scheduled_ns == one.scheduled_ns)
 
 
-def _request_columns(
+def request_columns(
     requests: Sequence[Request], families: Mapping[int, Sequence[Request]]
 ) -> Columns:
     def seconds(name: str) -> NDArray[np.float64]:
@@ -166,10 +166,12 @@ def _request_columns(
     prompt, total = whole("prompt_tokens"), whole("total_tokens")
     num_sequences = np.ones(len(requests), dtype=np.int64)
     generated = total - prompt
-    for index, several in families.items():
-        num_sequences[index] = len(several)
-        generated[index] = sum(one.total_tokens - one.prompt_tokens for one in several)
+    for place, row in enumerate(requests if families else ()):
+        several = families.get(row.index, (row,))
+        num_sequences[place] = len(several)
+        generated[place] = sum(one.total_tokens - one.prompt_tokens for one in several)
     from_tiers = np.array([(*r.tier_tokens, 0, 0)[: len(TIERS)] for r in requests], dtype=np.int64)
+    from_tiers = from_tiers.reshape(-1, len(TIERS))  # of no request, too
     loaded_ns = [sum(r.loads_ns[1::2]) - sum(r.loads_ns[::2]) for r in requests]
     return {
         "index": whole("index"),
@@ -192,7 +194,7 @@ def _request_columns(
     }
 
 
-def _segment_columns(segments: Sequence[Segment], pool_slots: int) -> Columns:
+def segment_columns(segments: Sequence[Segment], pool_slots: int) -> Columns:
     width = len(Segment._fields)
     flat = np.fromiter(chain.from_iterable(segments), np.float64, len(segments) * width)
     table = flat.reshape(-1, width)

@@ -25,19 +25,21 @@ from .variants import blocks_of_bytes
 
 WHAT_IF = 0.2
 """Relative change of what has no band."""
+LESS, MORE = 1 - WHAT_IF, 1 + WHAT_IF
 BAND, SUPPOSED = "band", "what if"
+BLOCK_SOURCE = "the other lines of the memory budget, all at their high or all at their low end"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Factor:
-    """One input at either end, with what comes of it.
+class Varied:
+    """One input with its two ends.
 
     Raises:
         ValueError: ends that do not enclose the base.
     """
 
     name: str
-    """``step_times``, ``kv_blocks``, ``output_lengths`` or ``request_rate``."""
+    """``step_times``, ``kv_blocks``, ``output_lengths``, ``request_rate`` ..."""
     kind: str
     """``band``: the truth is expected within; ``what if``: a change to see what it would do."""
     unit: str
@@ -47,9 +49,6 @@ class Factor:
     high_input: float
     source: str
     """Where the ends come from."""
-    low: Outcome
-    """With the input at its low end: short steps, few blocks, short outputs, a low rate."""
-    high: Outcome
 
     def __post_init__(self) -> None:
         if not self.low_input <= self.base_input <= self.high_input:
@@ -62,6 +61,15 @@ class Factor:
     def is_given(self) -> bool:
         """The input is in no doubt."""
         return self.low_input == self.base_input == self.high_input
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factor(Varied):
+    """One input at either end, with what comes of it."""
+
+    low: Outcome
+    """With the input at its low end: short steps, few blocks, short outputs, a low rate."""
+    high: Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +125,13 @@ def sensitivity(
     """
     runs = Runs(server, trace, concurrency=concurrency, report=report)
     runs.know(result, summary, backlog)
-    few, many = _blocks(server)
+    few, many = block_band(server)
     band = clock_band(server, trace, backlog)
     here = Setting(blocks=server.num_gpu_blocks)
-    low = runs.outcome(Setting(blocks=few, clock=band.high))  # few blocks first
+    runs.prepare(_settings(here, band, few, many, rates=concurrency is None and _has_rate(trace)))
+    low = runs.outcome(Setting(blocks=few, clock=band.high))
     factors = [_step_times(runs, here, band), _kv_blocks(runs, here, few, many)]
-    less, more = 1 - WHAT_IF, 1 + WHAT_IF
+    less, more = LESS, MORE
     lengths = (here._replace(outputs=less), here._replace(outputs=more))
     factors.append(_supposed(runs, "output_lengths", *lengths))
     if concurrency is None and _has_rate(trace):
@@ -136,19 +145,36 @@ def sensitivity(
     )
 
 
+def _settings(here: Setting, band: Band, few: int, many: int, *, rates: bool) -> list[Setting]:
+    """All that are going to be asked for."""
+    return [
+        here,
+        *(Setting(blocks=few, clock=clock) for clock in (1.0, band.high)),
+        *(Setting(blocks=many, clock=clock) for clock in (1.0, band.low)),
+        *(here._replace(clock=clock) for clock in (band.low, band.high)),
+        *(here._replace(outputs=outputs) for outputs in (LESS, MORE)),
+        *(here._replace(rate=rate) for rate in (LESS, MORE) if rates),
+    ]
+
+
 def clock_band(server: Server, trace: Trace, backlog: Backlog) -> Band:
-    """The timing source's band for the mean batch of decodes under backlog.
+    """The timing source's band for the mean batch of decodes under backlog."""
+    return clock_band_at(server, trace, backlog.mean_running)
+
+
+def clock_band_at(server: Server, trace: Trace, mean_running: float) -> Band:
+    """The timing source's band for so many decodes of the trace at once.
 
     Each request counts as long as it decodes, half of its output written on average.
     """
     outputs = trace.output_tokens
     context = float(((trace.prompt_tokens + outputs / 2) * outputs).sum() / outputs.sum())
-    decodes = max(1, round(backlog.mean_running))
+    decodes = max(1, round(mean_running))
     return server.cost.band_of(Batch(decodes, round(decodes * context)))
 
 
-def _blocks(server: Server) -> tuple[int, int]:
-    """With the pool at either end of its band."""
+def block_band(server: Server) -> tuple[int, int]:
+    """Blocks of the pool at either end of its band."""
     low, high = server.budget.kv_cache_low_bytes, server.budget.kv_cache_high_bytes
     return blocks_of_bytes(server, low), blocks_of_bytes(server, high)
 
@@ -161,7 +187,7 @@ def _kv_blocks(runs: Runs, here: Setting, few: int, many: int) -> Factor:
         low_input=few,
         base_input=here.blocks,
         high_input=many,
-        source="the other lines of the memory budget, all at their high or all at their low end",
+        source=BLOCK_SOURCE,
         low=runs.outcome(here._replace(blocks=few)),
         high=runs.outcome(here._replace(blocks=many)),
     )

@@ -7,6 +7,7 @@ is the prefix cache's affair.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Protocol
@@ -157,6 +158,20 @@ def copies(request: Request, count: int) -> list[Request]:
         one.sample, one.tie_rank = sample, request.tie_rank
         sequences.append(one)
     return sequences
+
+
+def families_of(trace: object, requests: Sequence[Request]) -> dict[int, Family]:
+    """The rows of a trace that have several sequences."""
+    found = widths(trace)
+    if found is None:
+        return {}
+    families = {}
+    for request, width in zip(requests, found[0], strict=True):
+        if width > 1:
+            group = request.group
+            several = copies(request, width) if group is None else list(group.members)
+            families[request.index] = Family(several)
+    return families
 
 
 class Family:

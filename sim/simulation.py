@@ -1,43 +1,31 @@
 """A trace through one server: the feeder of arrivals, the replica, the result.
 
-Arrivals come at the trace's times, or ``delay_s`` after the previous turn of a session has ended,
-or, with ``concurrency``, whenever one of so many clients is free (closed loop): a client takes the
-next session when the last turn of its own is answered.
+The parts are values of their own, which a fleet takes as well: ``clients`` send, a
+``serving.ServingEngine`` serves, ``result.collect`` gathers.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 
-import numpy as np
-from simpy import Environment, Event
+from simpy import Environment
 
-from ..calibration.step_cost import NS_PER_S, StepCost
-from .allocators import Allocator, TokensOf
-from .async_replica import AsyncReplica
-from .batch import RunningBatch
-from .clock import Arrival
+from ..calibration.step_cost import StepCost
+from .allocators import TokensOf
+from .clients import Clients, OnDone, Progress
 from .content import content_paths
 from .deployment import Deployment
-from .engine import hash_block_size, make_allocator, make_scheduler, make_swap
-from .links import Links
+from .engine import hash_block_size
 from .map_recorder import MapRecorder
-from .moved import Mover, Moves
-from .recorder import Recorder
-from .replica import Replica, StepLog
+from .moved import Moves
+from .replica import StepLog
 from .request import Request
 from .result import Result, collect
-from .sequences import Family, check_widths, copies, make_requests, moves_blocks, shares, widths
-from .servable import Arrivals, why_rejected
-from .tier_use import tier_uses
-
-Progress = Callable[[int], None]
-"""Told how many requests are done, now and then."""
-
-_PROGRESS_EVERY = 256
+from .sequences import Family, check_widths, families_of, make_requests
+from .servable import Arrivals
+from .serving import ServingEngine
 
 
 def simulate(
@@ -52,6 +40,7 @@ def simulate(
     tie_rank: Sequence[int] | None = None,
     log_step: StepLog | None = None,
     progress: Progress | None = None,
+    on_done: OnDone | None = None,
     memory_map: MapRecorder | None = None,
     moves: Moves | None = None,
     num_host_blocks: int | None = None,
@@ -72,6 +61,8 @@ def simulate(
         tie_rank: order among requests of one priority and arrival time; by default the trace's.
         log_step: called after each step; implies ``exact_steps``.
         progress: told how many requests are done.
+        on_done: told of each request that leaves; ends the run when it says so, and who is there
+            then stays unfinished.
         memory_map: looks at the pool now and then, and changes nothing.
         moves: what copies and swaps cost; None = no time.
         num_host_blocks: blocks of host memory for swaps; by default what ``swap_space`` holds.
@@ -94,11 +85,12 @@ def simulate(
         tie_rank=tie_rank,
         deployment=deployment,
         cost=cost,
-        allocator=make_allocator(deployment, num_gpu_blocks, sharing=shares(trace, deployment)),
+        num_gpu_blocks=num_gpu_blocks,
         exact_steps=exact_steps or log_step is not None,
         check=check,
         log_step=log_step,
         progress=progress,
+        on_done=on_done,
         memory_map=memory_map,
         moves=moves,
         num_host_blocks=num_host_blocks,
@@ -107,7 +99,7 @@ def simulate(
 
 
 @contextmanager
-def _rare_garbage_collection() -> Iterator[None]:
+def rare_garbage_collection() -> Iterator[None]:
     """A simulation makes many values that stay and little garbage: looking for it costs a tenth."""
     before = gc.get_threshold()
     gc.set_threshold(100_000, 20, 100)
@@ -118,7 +110,7 @@ def _rare_garbage_collection() -> Iterator[None]:
 
 
 class _Run:
-    """One simulation: its clock, its replica, its requests."""
+    """One simulation: its clock, its clients, its engine."""
 
     def __init__(
         self,
@@ -127,227 +119,114 @@ class _Run:
         tie_rank: Sequence[int] | None,
         deployment: Deployment,
         cost: StepCost,
-        allocator: Allocator,
+        num_gpu_blocks: int,
         exact_steps: bool,
         check: bool,
         log_step: StepLog | None,
         progress: Progress | None,
+        on_done: OnDone | None,
         memory_map: MapRecorder | None,
         moves: Moves | None,
         num_host_blocks: int | None,
     ) -> None:
         self.env = Environment()
-        self.deployment = deployment
-        self.allocator = allocator
-        self.recorder = Recorder()
+        self.trace = trace
         self.requests = make_requests(trace, deployment)
-        self.recorder.tiers = allocator.tiers
         for request, rank in zip(self.requests, tie_rank or (), strict=False):
             request.tie_rank = rank
-        self._families = self._sequences(trace)
+        self.families = families_of(trace, self.requests)
         if deployment.enable_prefix_caching:
-            engine_requests, fan_out = self._engine_requests()
+            engine_requests, fan_out = engine_requests_of(self.requests, self.families)
             paths = content_paths(trace, hash_block_size(deployment), fan_out)
             for request, path in zip(engine_requests, paths, strict=True):
                 request.path = path
-        self.trace = trace
-        never = np.full(len(self.requests), np.nan)
-        self._cancel_s = (never if trace.cancel_s is None else trace.cancel_s).tolist()
-        batch = RunningBatch()
-        swap = make_swap(
-            deployment, cost=cost, moves=moves, batch=batch, num_host_blocks=num_host_blocks
-        )
-        self.scheduler = make_scheduler(
-            deployment,
-            allocator,
-            batch,
-            exact_steps=exact_steps,
-            keep_log=log_step is not None,
-            swap=swap,
-        )
-        self._mover = Mover(
-            allocator,
-            swap,
-            moves,
-            slots_per_block=deployment.block_size,
-            overlap=deployment.swap_overlap,
-        )
-        engine = AsyncReplica if deployment.async_scheduling else Replica
-        self.replica = engine(
+        self.engine = ServingEngine(
             self.env,
-            allocator=allocator,
-            batch=batch,
-            scheduler=self.scheduler,
+            trace,
+            deployment=deployment,
             cost=cost,
-            recorder=self.recorder,
-            on_finish=self._done,
+            num_gpu_blocks=num_gpu_blocks,
+            on_finish=lambda request: self.clients.done(request),
             exact_steps=exact_steps,
             check=check,
             log_step=log_step,
             watch=None if memory_map is None else self._watch,
-            mover=self._mover if swap is not None or moves_blocks(trace, deployment) else None,
-            links=Links(deployment.tiers) if deployment.tiers else None,
+            moves=moves,
+            num_host_blocks=num_host_blocks,
+        )
+        self.clients = Clients(
+            self.env,
+            trace,
+            self.requests,
+            self.families,
+            self.engine,
+            progress=progress,
+            on_done=on_done,
         )
         self._memory_map = memory_map
-        self.peak_waiting = 0
-        self._num_done = 0
-        self._progress = progress
-        self._replies: dict[int, Event] = {}
-        self._turns: dict[int, list[tuple[Request, float]]] = {}
-        self._session: list[int] = []
-        """First turn of each request's session."""
-        self._turns_left: dict[int, int] = {}
 
     def open_loop(self) -> Result:
         """Arrivals at the trace's times; later turns of sessions after their previous turn."""
-        arrival_s = self.trace.arrival_s
-        assert arrival_s is not None, "simulate() has checked it"
-        times_ns = np.round(np.asarray(arrival_s) * NS_PER_S)
-        if self.trace.delay_s is not None:
-            for row in range(len(self.requests)):
-                self._await_turn(row)
-        order = np.flatnonzero(~np.isnan(times_ns))
-        self._start_map(float(np.ptp(times_ns[order])) if len(order) else 0.0)
-        self.env.process(self._feed(order.tolist(), times_ns[order].tolist()))
+        self._start_map(self.clients.start_open_loop())
         return self._finish()
 
     def closed_loop(self, concurrency: int) -> Result:
-        """So many clients, each playing one session after another; most are one request long."""
-        for row in range(len(self.requests)):
-            self._await_turn(row)
-        roots = [
-            request for request in self.requests if self._session[request.index] == request.index
-        ]
-        queue = iter(roots)
+        """So many clients, each with one request after another."""
+        self.clients.start_closed_loop(concurrency)
         self._start_map(0.0)
-        for _ in range(min(concurrency, len(roots))):
-            self.env.process(self._client(queue))
         return self._finish()
-
-    def _await_turn(self, row: int) -> None:
-        """A later turn comes so long after the answer to the one before."""
-        parent, delay_s = self.trace.parent, self.trace.delay_s
-        root = row
-        if parent is not None and delay_s is not None and not np.isnan(delay_s[row]):
-            before = int(parent[row])
-            turn = (self.requests[row], float(round(delay_s[row] * NS_PER_S)))
-            self._turns.setdefault(before, []).append(turn)
-            root = self._session[before]
-        self._session.append(root)
-        self._turns_left[root] = self._turns_left.get(root, 0) + 1
-
-    def _sequences(self, trace: Arrivals) -> dict[int, Family]:
-        """The rows that have several sequences."""
-        found = widths(trace)
-        if found is None:
-            return {}
-        families = {}
-        for request, width in zip(self.requests, found[0], strict=True):
-            if width > 1:
-                group = request.group
-                several = copies(request, width) if group is None else list(group.members)
-                families[request.index] = Family(several)
-        return families
-
-    def _engine_requests(self) -> tuple[list[Request], list[int] | None]:
-        """What the engine sees as requests, and how many each row is."""
-        if not self._families:
-            return self.requests, None
-        rows = [self._sequences_of(request) for request in self.requests]
-        return [one for row in rows for one in row], [len(row) for row in rows]
-
-    def _sequences_of(self, request: Request) -> list[Request]:
-        family = self._families.get(request.index)
-        return [request] if family is None else family.sequences
 
     def _start_map(self, span_ns: float) -> None:
         if self._memory_map is not None:
             num_requests = len(self.requests)
-            self._memory_map.start(self.allocator, num_requests=num_requests, span_ns=span_ns)
+            self._memory_map.start(
+                self.engine.allocator, num_requests=num_requests, span_ns=span_ns
+            )
 
     def _watch(self, since_ns: float, tokens_of: TokensOf) -> None:
         assert self._memory_map is not None, "who looks is known"
-        blocked, now_ns = self.scheduler.blocked, self.env.now
-        self._memory_map.look(since_ns, now_ns, self._num_done, tokens_of, blocked=blocked)
+        blocked, now_ns = self.engine.scheduler.blocked, self.env.now
+        num_done = self.clients.num_done
+        self._memory_map.look(since_ns, now_ns, num_done, tokens_of, blocked=blocked)
 
     def _finish(self) -> Result:
-        with _rare_garbage_collection():
+        with rare_garbage_collection():
             self.env.run()
         if self._memory_map is not None:
             self._memory_map.finish(self.env.now)
-        for family in self._families.values():
+        for family in self.families.values():
             if family.left:
                 family.add_up()
-        at_starts = (segment.num_waiting for segment in self.recorder.segments)
+        engine = self.engine
         return collect(
             self.requests,
-            self.recorder,
-            pool_slots=self.allocator.pool_slots,
-            peak_waiting=max(self.peak_waiting, max(at_starts, default=0)),
-            num_length_capped=self._count_capped(),
-            families={index: family.sequences for index, family in self._families.items()},
-            moved=self._mover.moved(),
-            tiers=tier_uses(self.deployment.tiers, self.allocator.tiers),
+            engine.recorder,
+            pool_slots=engine.allocator.pool_slots,
+            peak_waiting=engine.peak_waiting,
+            num_length_capped=count_capped(self.trace, self.requests),
+            families={index: family.sequences for index, family in self.families.items()},
+            moved=engine.moved(),
+            tiers=engine.tier_uses(),
         )
 
-    def _count_capped(self) -> int:
-        asked = (self.trace.prompt_tokens + self.trace.output_tokens).tolist()
-        return sum(
-            not (request.reject_reason or request.cancelled) and request.total_tokens < tokens
-            for request, tokens in zip(self.requests, asked, strict=True)
-        )
 
-    def _feed(self, order: list[int], times_ns: list[float]) -> Generator[Event, None, None]:
-        env, requests = self.env, self.requests
-        for index, time_ns in zip(order, times_ns, strict=True):
-            if time_ns > env.now:
-                yield Arrival(env, time_ns - env.now)
-            self._arrive(requests[index])
+def engine_requests_of(
+    requests: Sequence[Request], families: Mapping[int, Family]
+) -> tuple[list[Request], list[int] | None]:
+    """What the engine sees as requests, and how many each row is; None: one each."""
+    if not families:
+        return list(requests), None
+    rows = [
+        families[request.index].sequences if request.index in families else [request]
+        for request in requests
+    ]
+    return [one for row in rows for one in row], [len(row) for row in rows]
 
-    def _client(self, queue: Iterator[Request]) -> Generator[Event, None, None]:
-        for request in queue:
-            reply = self._replies[request.index] = self.env.event()
-            self._arrive(request)
-            yield reply
 
-    def _arrive(self, request: Request) -> None:
-        request.reject_reason = why_rejected(
-            request, self.deployment, self.scheduler, self.allocator
-        )
-        sequences = self._sequences_of(request)
-        for one in sequences:
-            one.arrival_ns = one.queued_ns = self.env.now
-        if request.reject_reason:
-            self._families.pop(request.index, None)
-            self._done(request)
-            return
-        for one in sequences[:1] if request.group is not None else sequences:
-            self.replica.submit(one)
-        patience_s = self._cancel_s[request.index]
-        if patience_s == patience_s:  # not NaN
-            for one in sequences:
-                self._in(round(patience_s * NS_PER_S), partial(self.replica.cancel, one))
-        if self.replica.in_step:
-            self.peak_waiting = max(self.peak_waiting, len(self.scheduler.waiting))
-
-    def _done(self, request: Request) -> None:
-        """A request was answered or rejected: whoever waits for the reply goes on."""
-        family = self._families.get(request.index)
-        if family is not None and not family.ends():
-            return
-        self._num_done += 1
-        if self._progress is not None and self._num_done % _PROGRESS_EVERY == 0:
-            self._progress(self._num_done)
-        for turn, delay_ns in self._turns.pop(request.index, ()):
-            self._in(delay_ns, partial(self._arrive, turn))
-        if self._replies:
-            root = self._session[request.index]
-            self._turns_left[root] -= 1
-            if not self._turns_left[root]:
-                self._replies.pop(root).succeed()
-
-    def _in(self, delay_ns: float, act: Callable[[], None]) -> None:
-        """Do something so much later, before anything else at that instant."""
-        event = Arrival(self.env, delay_ns)
-        assert event.callbacks is not None, "an event that has not occurred has callbacks"
-        event.callbacks.append(lambda _: act())
+def count_capped(trace: Arrivals, requests: Sequence[Request]) -> int:
+    """Requests whose output was cut at ``max_model_len``."""
+    asked = (trace.prompt_tokens + trace.output_tokens).tolist()
+    return sum(
+        not (request.reject_reason or request.cancelled) and request.total_tokens < tokens
+        for request, tokens in zip(requests, asked, strict=True)
+    )

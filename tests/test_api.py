@@ -128,6 +128,35 @@ def test_a_plan_has_tables_and_figures(trace: Trace, tmp_path: Path) -> None:
     assert made.save(tmp_path / "report")[0].name == "report.html"
 
 
+def test_a_plan_decides(trace: Trace) -> None:
+    made = plan(
+        trace,
+        Deployment(max_num_seqs=16),
+        slo=SLO(ttft_s=2.0, tpot_s=0.05),
+        choices={"gpu": ["a100", "h200"]},
+        target_rate_per_s=3.0,
+        confidence_runs=0,
+    )
+    assert made.decision is not None
+    assert made.decision.met
+    assert list(made.options.index) == ["a100", "h200"]
+    assert made.options["why_not"].map(bool).tolist().count(False) == 1
+    assert (made.options["rate_per_s"] > 0).all()
+    assert set(made.figures()) >= {"options-rate", "options-cost", "slo"}
+
+
+def test_wrong_choices_are_one_sentence(trace: Trace) -> None:
+    for choices, words in (
+        ({"gpus": ["a100"]}, "choice(='gpus') is unknown; near: gpu"),
+        ({"gpu": "a100"}, "must be a list of values."),
+        ({"gpu": ["a100", "a100"]}, "must name each GPU once."),
+    ):
+        with pytest.raises(ValueError, match=re.escape(words)):
+            plan(trace, choices=choices)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="options needs slo"):
+        _ = plan(trace).options
+
+
 def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

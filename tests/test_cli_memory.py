@@ -93,6 +93,6 @@ def test_figure(tmp_path: Path) -> None:
 
 
 def test_other_commands_take_one_gpu() -> None:
-    result = run("plan", "--gpu", "a100,h200")
+    result = run("simulate", "--gpu", "a100,h200")
     assert result.exit_code == 2
     assert "gpu(='a100,h200') is unknown" in result.stderr

@@ -169,7 +169,7 @@ def _sequences(intake: Intake, trace: Trace) -> Trace:
 
 def with_poisson(taken: Taken, *, rate_per_s: float, seed: int, why: str) -> Taken:
     """The same requests with Poisson arrivals at this rate."""
-    rng = _arrival_stream(seed)
+    rng = arrival_stream(seed)
     times = arrival_times(taken.trace.num_roots, process="poisson", rate_per_s=rate_per_s, rng=rng)
     words = f"Poisson at {rate_per_s:.4g}/s ({why}), seed {seed}"
     return replace(taken, trace=taken.trace.with_arrivals(times), arrivals=words)
@@ -249,12 +249,13 @@ def _from_zero(trace: Trace) -> Trace:
 
 def _synthetic(intake: Intake) -> tuple[Trace, str]:
     num_requests = DEFAULT_NUM_REQUESTS if intake.num_requests is None else intake.num_requests
-    workload = _workload(intake)
+    workload = workload_of(intake)
     trace = synthesize(workload=workload, num_requests=num_requests, seed=intake.seed)
     return trace, f"synthetic {workload.name}, seed {intake.seed}"
 
 
-def _workload(intake: Intake) -> Workload:
+def workload_of(intake: Intake) -> Workload:
+    """The synthetic workload that is asked for."""
     if intake.prompt_tokens is not None and intake.output_tokens is not None:
         workload = fixed_workload(
             prompt_tokens=intake.prompt_tokens, output_tokens=intake.output_tokens
@@ -282,7 +283,7 @@ def _with_arrivals(intake: Intake, trace: Trace, origin: str) -> Taken:
         process = process or "poisson"
         if intake.burstiness != 1:
             process = "gamma"  # as vLLM: a rate with a burstiness
-        rng = _arrival_stream(intake.seed)
+        rng = arrival_stream(intake.seed)
         # sessions at their recorded distances: the process says when a session begins
         by_session = intake.session_replay == "open" and trace.num_sessions < len(trace)
         times = arrival_times(
@@ -312,7 +313,7 @@ def _own_times(trace: Trace, intake: Intake) -> str:
     return f"{whose}, {span_s:.0f} s{rate}{turns}"
 
 
-def _arrival_stream(seed: int) -> np.random.Generator:
+def arrival_stream(seed: int) -> np.random.Generator:
     """A stream of its own: the lengths do not change with the arrivals."""
     return np.random.default_rng(np.random.SeedSequence([seed, 0xA221]))
 

@@ -1,4 +1,4 @@
-"""A backlog of a trace's requests: some of its rows, or all of them over and over."""
+"""A trace again and again: as a backlog that is there at time 0, or in time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .columns import Ids, Ints, offsets_of
+from .columns import Ids, Ints, offsets_of, whole_ns
 from .trace import Trace
 
 _PLAIN = ("prompt_tokens", "output_tokens", "num_samples", "beam_width", "priority", "tenant")
@@ -55,3 +55,25 @@ def _own_ids(ids: Ids, offsets: Ints, turns: int) -> tuple[Ids, Ints]:
     distinct, numbers = np.unique(ids, return_inverse=True)
     all_ids = [numbers + turn * len(distinct) for turn in range(turns)]
     return np.concatenate(all_ids).astype(np.uint64), offsets_of(np.tile(np.diff(offsets), turns))
+
+
+def repeated_in_time(trace: Trace, turns: int) -> Trace:
+    """The whole trace so many times in a row, at its own rate and each time with its own contents.
+
+    A turn begins one mean gap between arrivals after the last arrival of the turn before.
+    """
+    times = trace.arrival_s
+    if turns <= 1 or times is None:
+        return trace
+    total = len(trace)
+    longer = repeated(trace, np.arange(total, dtype=np.int64), turns * total)
+    timed = int((~np.isnan(times)).sum())
+    span_s = float(np.nanmax(times) - np.nanmin(times))
+    period_s = span_s + span_s / max(timed - 1, 1)
+    shift_s = np.repeat(np.arange(turns) * period_s, total)
+    delay_s, cancel_s = (
+        None if column is None else np.tile(column, turns)
+        for column in (trace.delay_s, trace.cancel_s)
+    )
+    arrival_s = whole_ns(np.tile(times, turns) + shift_s)
+    return replace(longer, arrival_s=arrival_s, delay_s=delay_s, cancel_s=cancel_s)

@@ -123,6 +123,11 @@ def synthesize(*, workload: Workload, num_requests: int, seed: int) -> Trace:
     return _arriving(trace, workload.arrivals, streams.arrivals)
 
 
+def own_arrival_stream(seed: int) -> np.random.Generator:
+    """The stream of a workload's own arrivals."""
+    return _streams(seed).arrivals
+
+
 def _streams(seed: int) -> _Streams:
     names = ("prompt", "output", "arrivals", "groups", "turns", "think", "tenants")
     children = np.random.SeedSequence(seed).spawn(len(names))

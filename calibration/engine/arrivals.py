@@ -57,8 +57,7 @@ class Arrivals:
         self._turns.clear()
         return left
 
-    @property
-    def next_ns(self) -> float | None:
-        """When something happens next; None where nothing will by itself."""
-        times = [queue[0][0] for queue in (self._heap, self._leaving) if queue]
-        return min(times, default=None)
+    def next_ns(self, *, somebody_waits: bool) -> float | None:
+        """When somebody arrives, or who waits may give up; None where nothing happens by itself."""
+        queues = (self._heap, self._leaving if somebody_waits else [])
+        return min((queue[0][0] for queue in queues if queue), default=None)

@@ -18,6 +18,7 @@ NEAR_NS = 200_000
 class Clock(Protocol):
     """Nanoseconds since the run began."""
 
+    def start(self) -> None: ...
     def now_ns(self) -> float: ...
     def wait_until(self, time_ns: float) -> None: ...
     def after(self, work: Work) -> float:
@@ -29,10 +30,14 @@ class RealClock:
     """The host's."""
 
     def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """It is zero now."""
         self._start = time.perf_counter_ns()
 
     def now_ns(self) -> float:
-        """Since it was made."""
+        """Since it was started."""
         return float(time.perf_counter_ns() - self._start)
 
     def wait_until(self, time_ns: float) -> None:
@@ -51,6 +56,10 @@ class StepClock:
 
     def __init__(self, step_ns: StepNs) -> None:
         self._step_ns = step_ns
+        self.start()
+
+    def start(self) -> None:
+        """It is zero now."""
         self._now_ns = 0.0
 
     def now_ns(self) -> float:

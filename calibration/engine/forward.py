@@ -93,6 +93,8 @@ class Model:
             hidden = hidden + linear(out.reshape(len(hidden), -1), layer.o)
             hidden = hidden + self._mlp(hidden, layer)
         if batch.last_rows is not None:
+            if not len(batch.last_rows):  # chunks in the middle of their prompts
+                return hidden.new_empty(0, shape.vocab_size)
             hidden = hidden[batch.last_rows]
         return linear(rms_norm(hidden, hidden.shape[1:], weights.norm, NORM_EPSILON), weights.head)
 

@@ -7,24 +7,22 @@ nothing. The lengths are read on the device (``kernels.work_list``), so one grap
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
-from .forward import Model, best
+from .forward import Batch, Model, best
 from .inputs import Inputs
 
 BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Batch sizes that are captured."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Captured:
-    graph: Any
-    values: torch.Tensor
-    tokens: torch.Tensor
+Out = tuple[torch.Tensor, torch.Tensor]
+Replay = Callable[[], Out]
+"""Runs a captured step on what lies in its input buffers; gives its output buffers."""
+Capture = Callable[[Replay], Replay]
+"""From a step to its replay."""
 
 
 def buckets_up_to(max_num_seqs: int) -> tuple[int, ...]:
@@ -39,32 +37,54 @@ def bucket_of(num_rows: int, buckets: Sequence[int]) -> int:
 
 
 class Graphs:
-    """All buckets of one model, captured from the largest down, in one pool of memory."""
+    """All buckets of one model, captured from the largest down.
 
-    def __init__(self, model: Model, inputs: Inputs, buckets: Sequence[int]) -> None:
+    Args:
+        model: whose steps they are.
+        inputs: the buffers that they read.
+        buckets: sizes, ascending.
+        capture: how a step becomes a replay.
+    """
+
+    def __init__(
+        self, model: Model, inputs: Inputs, buckets: Sequence[int], capture: Capture
+    ) -> None:
         self.buckets = tuple(buckets)
-        self._captured: dict[int, _Captured] = {}
-        pool = torch.cuda.graph_pool_handle()
-        for bucket in reversed(self.buckets):
-            self._captured[bucket] = _capture(model, inputs, bucket, pool)
+        self._replays = {
+            bucket: capture(partial(_step, model, inputs.decodes(bucket)))
+            for bucket in reversed(self.buckets)
+        }
 
-    def replay(self, bucket: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def replay(self, bucket: int) -> Out:
         """Logits and tokens of the step that lies in the input buffers."""
-        found = self._captured[bucket]
-        found.graph.replay()
-        return found.values, found.tokens
+        return self._replays[bucket]()
 
 
-def _capture(model: Model, inputs: Inputs, bucket: int, pool: Any) -> _Captured:
-    batch = inputs.decodes(bucket)
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(2):  # compiles, and takes what libraries want for themselves
-            best(model.logits(batch))
-    torch.cuda.current_stream().wait_stream(side)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
-        values, tokens = best(model.logits(batch))
-    return _Captured(graph=graph, values=values, tokens=tokens)
+def _step(model: Model, batch: Batch) -> Out:
+    return best(model.logits(batch))
+
+
+class CudaCapture:
+    """Captures on the current device; all graphs take their memory from one pool."""
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, step: Replay) -> Replay:
+        """Run twice on a side stream (kernels compile, libraries take their memory), then once."""
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            step()
+            step()
+        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            out = step()
+
+        def replay() -> Out:
+            graph.replay()
+            return out
+
+        return replay

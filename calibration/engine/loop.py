@@ -14,7 +14,7 @@ from typing import Protocol
 from .arrivals import Arrivals
 from .clock import Clock
 from .history import History
-from .quiet import Compiles, no_garbage_collection
+from .quiet import Compiles
 from .records import RequestRecord, Scheduled, StepRecord
 from .steps import Ended, Move, Row, Sampled, Steps, Work
 
@@ -94,7 +94,8 @@ class Loop:
 
     def serve(self) -> Served:
         """Until everybody is answered."""
-        with no_garbage_collection(), self._compiles.counted():
+        with self._compiles.counted():
+            self._clock.start()
             while self._turn():
                 pass
         return Served(
@@ -121,16 +122,17 @@ class Loop:
             self._runner.wait(0)
             if work.goes_on:
                 return True
-        next_ns = self._arrivals.next_ns
+        next_ns = self._arrivals.next_ns(somebody_waits=bool(self._arrived_ns))
         if next_ns is None:
             return False
-        self._clock.wait_until(next_ns)
+        self._clock.wait_until(min(next_ns, self._stop_ns) if start_ns < self._stop_ns else next_ns)
         return True
 
     def _let_in(self, now_ns: float) -> None:
+        due = self._arrivals.due(min(now_ns, self._stop_ns))
         if now_ns >= self._stop_ns:
             self._num_left_out += self._arrivals.close()
-        for arrival_ns, request in self._arrivals.due(now_ns):
+        for arrival_ns, request in due:
             self._arrived_ns[request] = arrival_ns
             rejected = self._steps.submit(request, arrival_ns)
             if rejected is not None:

@@ -47,9 +47,9 @@ class Pools:
         self.kv = torch.full((pieces, num_gpu_blocks, *block), fill, dtype=dtype, device=device)
         self._pieces = self.kv.view(pieces * num_gpu_blocks, *block)
         self._first = torch.arange(pieces, device=device) * num_gpu_blocks
-        self.host = torch.full(
-            (num_host_blocks, pieces, *block), fill, dtype=dtype, pin_memory=device.type == "cuda"
-        )
+        pinned = device.type == "cuda" and num_host_blocks > 0
+        shape_of_host = (num_host_blocks, pieces, *block)
+        self.host = torch.full(shape_of_host, fill, dtype=dtype, pin_memory=pinned)
 
     def keys(self, layer: int) -> torch.Tensor:
         """``[num_blocks, block_size, kv_heads, head_dim]``."""

@@ -13,16 +13,14 @@ from typing import Any
 import torch
 
 from .forward import Batch, Model, best
-from .graphs import Graphs, bucket_of, buckets_up_to
+from .graphs import Capture, CudaCapture, Graphs, bucket_of, buckets_up_to
 from .history import History
 from .inputs import Inputs
 from .pools import Pools
 from .shape import LlamaShape
 from .steps import Move, Row, Sampled
+from .warming import warm_steps
 from .weights import Weights, random_weights, rope_tables
-
-WARM_CHUNKS = 9
-"""Chunks of one step that are compiled for ahead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +81,10 @@ class Runner:
             fill=fill,
         )
         self._inputs = Inputs(
-            # the samples of a group that is computed again add some to a step
-            max_tokens=size.max_num_batched_tokens + size.max_num_seqs * size.block_size,
+            # a group may compute again in one step all that its samples had in the pool, and what
+            # they shared of a block once for each
+            max_tokens=max(size.max_num_batched_tokens, size.num_gpu_blocks * size.block_size)
+            + size.max_num_seqs * size.block_size,
             max_seqs=max(size.max_num_seqs, *buckets_up_to(size.max_num_seqs)),
             # rows of a table start at multiples of 16 bytes: kernels are compiled for that
             max_blocks=-(-size.max_model_len // (4 * size.block_size)) * 4,
@@ -101,31 +101,35 @@ class Runner:
         self._events = _Events() if device.type == "cuda" else None
 
     @torch.inference_mode()
-    def capture(self) -> int:
-        """Capture the decodes of all buckets; how many there are."""
-        if self.size.enforce_eager or self.device.type != "cuda":
+    def capture(self, how: Capture | None = None) -> int:
+        """Capture the decodes of all buckets; how many there are.
+
+        Args:
+            how: by default as CUDA graphs, and none on a CPU.
+        """
+        if self.size.enforce_eager or (how is None and self.device.type != "cuda"):
             return 0
-        self._graphs = Graphs(self._model, self._inputs, buckets_up_to(self.size.max_num_seqs))
-        return len(self._graphs.buckets)
+        buckets = buckets_up_to(self.size.max_num_seqs)
+        self._graphs = Graphs(self._model, self._inputs, buckets, how or CudaCapture())
+        return len(buckets)
+
+    @torch.inference_mode()
+    def largest_step(self) -> None:
+        """As many tokens as a step may have, from as many requests: what takes most memory."""
+        budget, most = self.size.max_num_batched_tokens, self.size.max_num_seqs
+        num_chunks = max(1, min(most, budget // 2))
+        longest = -(-budget // num_chunks)
+        chunks = [min(longest, budget - longest * place) for place in range(num_chunks)]
+        best(self._model.logits(self._inputs.blank(0, [count for count in chunks if count > 0])))
 
     @torch.inference_mode()
     def warm(self) -> None:
-        """Run eager steps of all kinds once, so that nothing is compiled while somebody waits.
-
-        Kernels are compiled anew for other powers of two of rows, for multiples of 16, for 1.
-        """
+        """Run eager steps of all kinds, and moves, once; on a CPU nothing is compiled."""
         if self.device.type != "cuda":
             return
-        most = self.size.max_num_seqs
-        counts = sorted({*buckets_up_to(most), *(b + 1 for b in buckets_up_to(most)), 3, 5})
-        for count in (count for count in counts if count <= most):
-            best(self._model.logits(self._inputs.blank(count, ())))
-        budget = self.size.max_num_batched_tokens
-        for decodes in (0, 1, 4):
-            for chunks in range(1, 1 + min(most - decodes, WARM_CHUNKS)):
-                length = min((budget - decodes) // chunks, self.size.max_model_len)
-                if length > 1:
-                    best(self._model.logits(self._inputs.blank(decodes, [length] * chunks)))
+        limits = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
+        for step in warm_steps(**{name: getattr(self.size, name) for name in limits}):
+            best(self._model.logits(self._inputs.blank(*step)))
         moves = [Move("copy", 0, 0), Move("out", 0, 0), Move("in", 0, 0)]
         self.pools.move(moves if self.size.num_host_blocks else moves[:1])
         torch.cuda.synchronize()
@@ -182,11 +186,19 @@ class Runner:
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
             return Sampled(tokens=[], best_logits=[])
-        values = out[0][:num_samples].float().cpu()
-        tokens = out[1][:num_samples].view(num_samples, self._ranks).cpu()
+        values = self._fetched(out[0][:num_samples])
+        tokens = self._fetched(out[1][:num_samples]).view(num_samples, self._ranks)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
         if not bool(torch.isfinite(values).all()):
             raise RuntimeError("a logit is not finite: KV was read that nobody has written.")
         return Sampled(tokens=tokens.tolist(), best_logits=values.tolist())
+
+    def _fetched(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy on the host, there after the next synchronisation."""
+        pinned = self.device.type == "cuda" and tensor.numel() > 0
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
+        return host.copy_(tensor, non_blocking=True)
 
     def gpu_s(self) -> float:
         """Between the events around the last launch, once it is over; NaN on a CPU."""

@@ -33,6 +33,8 @@ class LlamaShape:
     dtype: str = "bfloat16"
     rope_theta: float = 500_000.0
     weight_std: float = 0.02
+    tied: bool = False
+    """The head is the embedding."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -63,11 +65,12 @@ class LlamaShape:
 
     @property
     def num_weights(self) -> int:
-        """Parameters, the embedding and the head apart from each other."""
+        """Parameters."""
         attention = self.hidden_size * (self.qkv_size + self.num_heads * self.head_dim)
         mlp = 3 * self.hidden_size * self.intermediate_size
         layer = attention + mlp + 2 * self.hidden_size
-        return self.num_layers * layer + 2 * self.vocab_size * self.hidden_size + self.hidden_size
+        tables = (1 if self.tied else 2) * self.vocab_size * self.hidden_size
+        return self.num_layers * layer + tables + self.hidden_size
 
     @property
     def weight_bytes(self) -> int:
@@ -86,7 +89,13 @@ class LlamaShape:
 
 
 def _llama(
-    name: str, layers: int, hidden: int, mlp: int, heads: tuple[int, int, int]
+    name: str,
+    layers: int,
+    hidden: int,
+    mlp: int,
+    heads: tuple[int, int, int],
+    *,
+    tied: bool = False,
 ) -> LlamaShape:
     return LlamaShape(
         name=name,
@@ -97,6 +106,7 @@ def _llama(
         num_kv_heads=heads[1],
         head_dim=heads[2],
         vocab_size=128_256,
+        tied=tied,
     )
 
 
@@ -104,8 +114,8 @@ SHAPES = {
     shape.name: shape
     for shape in (
         _llama("llama-3-8b", 32, 4096, 14_336, (32, 8, 128)),
-        _llama("llama-3.2-3b", 28, 3072, 8192, (24, 8, 128)),
-        _llama("llama-3.2-1b", 16, 2048, 8192, (32, 8, 64)),
+        _llama("llama-3.2-3b", 28, 3072, 8192, (24, 8, 128), tied=True),
+        _llama("llama-3.2-1b", 16, 2048, 8192, (32, 8, 64), tied=True),
     )
 }
 """From large to small."""

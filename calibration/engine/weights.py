@@ -55,11 +55,12 @@ def random_weights(shape: LlamaShape, device: torch.device, *, seed: int) -> Wei
             down=normal(shape.hidden_size, shape.intermediate_size),
         )
 
+    embedding = normal(shape.vocab_size, shape.hidden_size)
     return Weights(
-        embedding=normal(shape.vocab_size, shape.hidden_size),
+        embedding=embedding,
         layers=tuple(layer() for _ in range(shape.num_layers)),
         norm=ones(),
-        head=normal(shape.vocab_size, shape.hidden_size),
+        head=embedding if shape.tied else normal(shape.vocab_size, shape.hidden_size),
     )
 
 

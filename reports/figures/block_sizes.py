@@ -1,8 +1,11 @@
-"""The block-size trade-off: three panels over the same sizes, each a term of its own."""
+"""The block-size trade-off: three panels over the same sizes, each a term of its own.
+
+Where block sizes were compared at an objective, a fourth has the rates that they hold.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
@@ -11,12 +14,17 @@ from ...sim.block_sizes import BlockSize, BlockSizes
 from ...sim.plan import Plan
 from .. import words
 from ..block_size_sheets import NOT_MEASURED, NOT_SHARED, block_size_sheet
+from ..decision_sheets import rates_by_block_size
 from ..picture import Picture
 from ..style import CATEGORY_COLOURS, FONT_PT, GRID, INK, QUIET, new_figure, quiet
 
 _CROWDED = 0.5
 """Octaves between two sizes below which only one is named on the axis."""
 
+_RATES = (
+    " Last: the highest request rate that keeps the objective, of one replica, simulated in each "
+    "size that was compared: all terms together."
+)
 _EMPTY = 0.3
 """Height of a panel without a line."""
 
@@ -26,9 +34,11 @@ def block_sizes(plan: Plan) -> Picture | None:
     found: BlockSizes | None = getattr(plan, "block_sizes", None)
     if found is None:
         return None
+    rates = {} if plan.decision is None else rates_by_block_size(plan.decision)
     heights = [1.0, 1.0 if found.kernel else _EMPTY, 1.0 if _shares(found) else _EMPTY]
+    heights += [1.0] if rates else []
     figure = new_figure(0.8 + 1.6 * sum(heights))
-    panels = figure.subplots(3, 1, sharex=True, height_ratios=heights)
+    panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     tails = [one.tail_share for one in found.sizes]
     _panel(panels[0], found, tails, "empty slots in last blocks, % of those held", words.share)
     slow = [one.decode_slowdown for one in found.sizes]
@@ -40,12 +50,15 @@ def block_sizes(plan: Plan) -> Picture | None:
     _instead(panels[1], NOT_MEASURED, is_so=found.kernel is None)
     _instead(panels[2], NOT_SHARED, is_so=not _shares(found))
     _unresolved(panels[2], found)
-    _size_axis(panels[2], found)
+    if rates:
+        held = [rates.get(one.block_size) for one in found.sizes]
+        _panel(panels[3], found, held, "held within the objective, requests/s", words.number)
+    _size_axis(panels[-1], found)
     return Picture(
         name="block-sizes",
         title="What the block size costs",
-        caption=_caption(found),
-        alt=_alt(found),
+        caption=_caption(found) + _RATES * bool(rates),
+        alt=_alt(found, rates),
         figure=figure,
         sheet=block_size_sheet(found),
     )
@@ -169,13 +182,15 @@ def _prefix_words(found: BlockSizes) -> str:
     return text
 
 
-def _alt(found: BlockSizes) -> str:
+def _alt(found: BlockSizes, rates: Mapping[int, float]) -> str:
     def named(one: BlockSize) -> str:
         text = f"{one.block_size}: {words.share(one.tail_share)} empty"
         if one.decode_slowdown is not None:
             text += f", decode {words.times(one.decode_slowdown)}"
         if one.prefix_hit_ratio is not None:
             text += f", prefixes {words.share(one.prefix_hit_ratio)}"
+        if one.block_size in rates:
+            text += f", holds {words.number(rates[one.block_size])} requests/s"
         return text
 
     return (

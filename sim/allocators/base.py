@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..content import Segment
 from ..group import Group
 from ..request import Request
 from .layout import Layout, TokensOf
@@ -78,6 +79,10 @@ class Allocator(ABC):
         :meth:`can_admit` and :meth:`admit` count on them: they are shared, not computed.
         """
         return 0
+
+    def keeps(self, segment: Segment) -> bool:
+        """Whether the prefix cache, or a tier below it, has something of a segment."""
+        return bool(segment.runs) or bool(segment.below)
 
     def must_load(self, request: Request) -> bool:
         """Whether some of what :meth:`cached_tokens` found is not on the GPU yet.

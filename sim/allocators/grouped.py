@@ -17,6 +17,7 @@ from math import gcd, lcm
 import numpy as np
 
 from ...calibration.kv_groups import KVGroup
+from ..content import Segment
 from ..request import Request
 from .base import Allocator, Growth, Usage
 from .block_pool import NULL, BlockPool
@@ -410,6 +411,10 @@ class GroupedAllocator(Allocator):
             if run - (end - aligned) >= group.blocks_to_hit:
                 return place, aligned * size
         return 0, run * size // self.block_slots * self.block_slots
+
+    def keeps(self, segment: Segment) -> bool:
+        keys = range(segment.number + segment.first, segment.number + segment.stop)
+        return any(key in blocks_of for blocks_of in self._pool.blocks_of for key in keys)
 
     def _keys(self, request: Request) -> list[int]:
         """Numbers of a request's contents, one per ``hash_block_size`` tokens."""

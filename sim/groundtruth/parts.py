@@ -53,6 +53,10 @@ def check_engine(trace: Arrivals, deployment: Deployment) -> None:
         "pipeline_parallel_size": (1, deployment.pipeline_parallel_size),
         "swap_overlap": (False, deployment.swap_overlap),
     }
+    if deployment.scheduler == "static":
+        raise ValueError(
+            "scheduler(=static) must be another one: the engine computes no rows of padding."
+        )
     if deployment.preemption_mode == "auto":
         raise ValueError(
             "preemption_mode(=auto) must be recompute, swap or swap_groups: the engine knows no "

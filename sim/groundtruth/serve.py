@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from ...calibration.engine.log import Header, LogWriter
-from ...calibration.engine.shape import LlamaShape, check_fits
+from ...calibration.engine.shape import LlamaShape
 from ...traces import Trace
 from ..deployment import Deployment
-from .parts import check_engine, make_parts
+from .parts import make_parts
 
 Report = Callable[[str, int, int], None]
 """Told what is done: a title, how much of it, of how much."""
-NUM_PHASES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,74 +66,34 @@ def serve_trace(trace: Trace, run: EngineRun, path: Path, report: Report | None 
         ValueError: what the engine does not run, a trace beyond its length, a card with too little
             memory or none at all.
     """
-    import torch
+    from ...calibration.engine.runner import EngineSize
+    from ...calibration.engine.session import Handed, device_for, run_session
 
-    from ...calibration.engine.clock import RealClock
-    from ...calibration.engine.facts import hardware, software
-    from ...calibration.engine.history import History
-    from ...calibration.engine.loop import Loop
-    from ...calibration.engine.runner import EngineSize, Runner
-
-    check_engine(trace, run.deployment)
-    device = torch.device(run.device)
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ValueError("device(=cuda) must be an NVIDIA GPU, and there is none.")
-        _, total = torch.cuda.mem_get_info(device)
-        check_fits(run.shape, total, kv_tokens=run.kv_tokens)
     flags = run.deployment
+    blocks = {"num_gpu_blocks": run.num_gpu_blocks, "num_host_blocks": run.num_host_blocks}
     parts = make_parts(
         trace, flags, num_gpu_blocks=run.num_gpu_blocks, num_host_blocks=run.num_host_blocks
     )
-    size = EngineSize(
-        num_gpu_blocks=run.num_gpu_blocks,
-        num_host_blocks=run.num_host_blocks,
-        block_size=flags.block_size,
-        max_model_len=flags.max_model_len,
-        max_num_seqs=flags.max_num_seqs,
-        max_num_batched_tokens=flags.max_num_batched_tokens,
-        enforce_eager=flags.enforce_eager,
-    )
-    _say(report, "weights", 0)
-    runner = Runner(run.shape, size, device=device, seed=run.seed)
-    _say(report, "CUDA graphs", 1)
-    runner.capture()
-    runner.warm()
-    _say(report, "serve", 2)
-    with LogWriter(path, _header(trace, run, hardware(device), software())) as log:
-        served = Loop(
+    device = device_for(run.device, run.shape, kv_tokens=run.kv_tokens)
+    limits = ("block_size", "max_model_len", "max_num_seqs", "max_num_batched_tokens")
+    run_session(
+        Handed(
             steps=parts.stepper,
-            runner=runner,
-            history=History(parts.content, vocab_size=run.shape.vocab_size, seed=run.seed),
+            content=parts.content,
             arrivals=parts.arrivals,
-            clock=RealClock(),
-            sink=log,
             prompt_tokens=parts.prompt_tokens,
-            stop_ns=run.minutes * 60e9,
-        ).serve()
-        log.end(asdict(served))
-    _say(report, "serve", 3)
-
-
-def _header(
-    trace: Trace, run: EngineRun, hardware: dict[str, Any], software: dict[str, str]
-) -> Header:
-    """What identifies a run."""
-    flags = asdict(run.deployment) | {
-        "num_gpu_blocks": run.num_gpu_blocks,
-        "num_host_blocks": run.num_host_blocks,
-        "seed": run.seed,
-    }
-    return Header(
-        engine="mini",
-        hardware=hardware,
-        software=software,
-        model=asdict(run.shape),
-        flags=flags,
-        trace={"name": trace.name, "digest": trace.digest, "requests": len(trace)},
+            flags=asdict(flags) | blocks | {"seed": run.seed},
+            trace={"name": trace.name, "digest": trace.digest, "requests": len(trace)},
+        ),
+        shape=run.shape,
+        size=EngineSize(
+            **blocks,
+            **{name: getattr(flags, name) for name in limits},
+            enforce_eager=flags.enforce_eager,
+        ),
+        device=device,
+        path=path,
+        seed=run.seed,
+        stop_s=run.minutes * 60,
+        report=report,
     )
-
-
-def _say(report: Report | None, title: str, done: int) -> None:
-    if report is not None:
-        report(title, done, NUM_PHASES)

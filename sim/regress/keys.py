@@ -34,7 +34,8 @@ _SERVER: dict[str, type] = {
     "hybrid_kv_cache": bool,
     **dict.fromkeys(OFFLOADING_FLAGS.values(), float),
 }
-_UNITS = {"rate_per_s": "rate", "think_time_s": "think_time"}
+UNITS = {"rate_per_s": "rate", "think_time_s": "think_time"}
+"""Fields of ``Intake`` with another name on the command line."""
 _FILES = ("trace", "tokenizer", "profile")
 """Paths; the model and the GPU are too where they end in .json."""
 _WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -49,9 +50,10 @@ def _kinds(values: type, *, without: tuple[str, ...] = ()) -> dict[str, type]:
     return found
 
 
-_WORK = {_UNITS.get(name, name): kind for name, kind in _kinds(Intake).items()}
+WORK = {UNITS.get(name, name): kind for name, kind in _kinds(Intake).items()}
+"""Options of what arrives."""
 KEYS: dict[str, type] = {
-    **_WORK,
+    **WORK,
     **_HARDWARE,
     **_SERVER,
     **_kinds(Deployment, without=("kv_groups", "kv_row_bytes", "max_model_len", "tiers")),
@@ -90,8 +92,8 @@ def asked(options: Mapping[str, Any], folder: Path) -> Asked:
         ValueError: options of ``Intake`` that exclude or need each other, a negative size.
     """
     given = {key: _placed(key, value, folder) for key, value in options.items()}
-    units = {short: long for long, short in _UNITS.items()}
-    work = {units.get(key, key): given.pop(key) for key in list(given) if key in _WORK}
+    units = {short: long for long, short in UNITS.items()}
+    work = {units.get(key, key): given.pop(key) for key in list(given) if key in WORK}
     hardware = {key: given.pop(key) for key in list(given) if key in _HARDWARE}
     gib = given.pop("non_kv_memory", None)
     if gib is not None:

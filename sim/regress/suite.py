@@ -26,11 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...calibration.names import unknown_name
+from .document import Document, check_key
 from .expand import expanded, with_defaults
 from .keys import KEYS, asked
 from .tolerance import NONE, Tolerances, read_tolerances
-from .toml_lines import line_of, read_toml
 
 SCHEMA = "kvsim-suite/1"
 _TABLES = ("schema", "defaults", "tolerance", "case", "conformance")
@@ -86,60 +85,36 @@ def read_suite(path: str | Path) -> Suite:
 
 
 class _Reader:
-    """Holds the document while its parts are read, to say where something is wrong."""
+    """Holds the document while its parts are read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._document, self._lines = read_toml(path)
+        self._document = Document(path, field="suite", named=("case", "conformance"))
 
     def suite(self) -> Suite:
-        self._check_head()
-        defaults = self._table("defaults")
+        self._document.check_head(SCHEMA, _TABLES)
+        defaults = self._document.table("defaults")
         try:
             for key in defaults:
-                _check_key(key, KEYS)
+                check_key(key, KEYS)
                 list(expanded("", {key: defaults[key]}))
         except ValueError as error:
-            raise self._wrong(error, "defaults", key=key) from None
-        tolerances = self._tolerances("tolerance", self._document.get("tolerance", {}))
+            raise self._document.wrong(error, "defaults", key=key) from None
+        tolerances = self._tolerances("tolerance", self._document.values.get("tolerance", {}))
         cases = [
             case
-            for index, table in enumerate(self._tables("case"))
+            for index, table in enumerate(self._document.tables("case"))
             for case in self._cases(index, table, defaults, tolerances)
         ]
         logs = [
             log
-            for index, table in enumerate(self._tables("conformance"))
+            for index, table in enumerate(self._document.tables("conformance"))
             for log in self._step_logs(index, table)
         ]
         if not cases and not logs:
             raise ValueError(f"{self._path} holds no [[case]] and no [[conformance]].")
         self._check_names([*cases, *logs])
         return Suite(path=self._path, cases=tuple(cases), step_logs=tuple(logs))
-
-    def _check_head(self) -> None:
-        found = self._document.get("schema")
-        if found != SCHEMA:
-            raise ValueError(
-                f"{self._path}: schema(={found!r}) must be {SCHEMA!r}: this version of kvsim reads "
-                "no other."
-            )
-        for key in self._document:
-            if key not in _TABLES:
-                problem = unknown_name(key, _TABLES, field="key")
-                raise self._wrong(problem, key) from None
-
-    def _table(self, name: str) -> dict[str, Any]:
-        table = self._document.get(name, {})
-        if not isinstance(table, dict):
-            raise ValueError(f"{self._path}: {name}(={table!r}) must be a table.")
-        return table
-
-    def _tables(self, name: str) -> list[dict[str, Any]]:
-        tables = self._document.get(name, [])
-        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-            raise ValueError(f"{self._path}: {name} must be a list of tables, [[{name}]].")
-        return tables
 
     def _tolerances(self, table: str, value: object, index: int = 0) -> Tolerances:
         key = "tolerance"
@@ -149,13 +124,13 @@ class _Reader:
                 read_tolerances({name: entry})
             return read_tolerances(value)
         except ValueError as error:
-            raise self._wrong(error, table, index, key=key) from None
+            raise self._document.wrong(error, table, index, key=key) from None
 
     def _cases(
         self, index: int, table: Mapping[str, Any], defaults: Mapping[str, Any], over: Tolerances
     ) -> Iterator[Case]:
-        name = self._name("case", index, table)
-        line = line_of(self._lines, "case", index)
+        name = self._document.name_of("case", index, table)
+        line = self._document.line_of("case", index)
         own = NONE
         if "tolerance" in table:
             own = self._tolerances("case", table["tolerance"], index)
@@ -163,49 +138,43 @@ class _Reader:
         at: str | None = None
         try:
             for at, value in options.items():
-                _check_key(at, (*KEYS, *_CASE_ONLY))
+                check_key(at, (*KEYS, *_CASE_ONLY))
                 list(expanded("", {at: value}))
         except ValueError as error:
-            raise self._wrong(error, "case", index, key=at) from None
+            raise self._document.wrong(error, "case", index, key=at) from None
         for title, one in expanded(name, with_defaults(options, defaults)):
             try:
                 asked(one, self._path.parent)
             except ValueError as error:
-                raise self._wrong(error, "case", index) from None
+                raise self._document.wrong(error, "case", index) from None
             yield Case(name=title, options=one, tolerances=own.over(over), line=line)
 
     def _step_logs(self, index: int, table: Mapping[str, Any]) -> Iterator[StepLog]:
-        name = self._name("conformance", index, table)
-        line = line_of(self._lines, "conformance", index)
+        name = self._document.name_of("conformance", index, table)
+        line = self._document.line_of("conformance", index)
         for key in table:
-            if key not in _CONFORMANCE:
-                problem = unknown_name(key, _CONFORMANCE, field="key")
-                raise self._wrong(problem, "conformance", index, key=key)
+            try:
+                check_key(key, _CONFORMANCE)
+            except ValueError as error:
+                raise self._document.wrong(error, "conformance", index, key=key) from None
         traces = table.get("traces")
         patterns = table.get("steps")
         given = [patterns] if isinstance(patterns, str) else patterns
         if not isinstance(given, list) or not given or not _texts(given):
             problem = ValueError(f"steps(={patterns!r}) must be a pattern of step logs.")
-            raise self._wrong(problem, "conformance", index, key="steps")
+            raise self._document.wrong(problem, "conformance", index, key="steps")
         if traces is not None and not isinstance(traces, str):
             problem = ValueError(f"traces(={traces!r}) must be a folder.")
-            raise self._wrong(problem, "conformance", index, key="traces")
+            raise self._document.wrong(problem, "conformance", index, key="traces")
         folder = None if traces is None else self._path.parent / traces
         for pattern in given:
             paths = _matching(self._path.parent, pattern)
             if not paths:
                 problem = ValueError(f"steps(={pattern!r}) matches no file.")
-                raise self._wrong(problem, "conformance", index, key="steps")
+                raise self._document.wrong(problem, "conformance", index, key="steps")
             for path in paths:
                 stem = path.name.partition(".")[0]
                 yield StepLog(name=f"{name}-{stem}", path=path, traces=folder, line=line)
-
-    def _name(self, table: str, index: int, entry: Mapping[str, Any]) -> str:
-        name = entry.get("name")
-        if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            problem = ValueError(f"name(={name!r}) must be a line of text.")
-            raise self._wrong(problem, table, index, key="name")
-        return name
 
     def _check_names(self, entries: Sequence[Case | StepLog]) -> None:
         seen: set[str] = set()
@@ -217,22 +186,6 @@ class _Reader:
                     "baseline is a file: capitals do not tell names apart)."
                 )
             seen.add(entry.name.casefold())
-
-    def _wrong(
-        self, error: ValueError, table: str, index: int = 0, *, key: str | None = None
-    ) -> ValueError:
-        """The same sentence, led by file, line and case."""
-        line = line_of(self._lines, table, index, key)
-        parts = [str(self._path), *([] if line is None else [f"line {line}"])]
-        if table in ("case", "conformance"):
-            entry = self._tables(table)[index]
-            parts.append(f"{table} {entry.get('name', index + 1)!r}")
-        return ValueError(f"{', '.join(parts)}: {error}")
-
-
-def _check_key(key: str, known: Sequence[str] | Mapping[str, Any]) -> None:
-    if key not in known:
-        raise unknown_name(key, known, field="key")
 
 
 def _texts(values: Sequence[object]) -> bool:

@@ -16,8 +16,8 @@ _KEY = re.compile(r"""\s*(?:"([^"]+)"|'([^']+)'|([A-Za-z0-9_.-]+))\s*(?:=|$)""")
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 
 
-def read_toml(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The document and its lines.
+def read_toml(path: Path, *, field: str = "suite") -> tuple[dict[str, Any], list[str]]:
+    """The document and its lines; ``field`` is what the command calls the file.
 
     Raises:
         ValueError: the file cannot be read, or is not TOML: the sentence names line and key.
@@ -25,9 +25,9 @@ def read_toml(path: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         text = path.read_bytes().decode()
     except OSError as error:
-        raise ValueError(f"suite(={str(path)!r}) cannot be read: {error.strerror}.") from None
+        raise ValueError(f"{field}(={str(path)!r}) cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise ValueError(f"suite(={str(path)!r}) is not TOML: it is no UTF-8 text.") from None
+        raise ValueError(f"{field}(={str(path)!r}) is not TOML: it is no UTF-8 text.") from None
     lines = text.splitlines()
     try:
         return tomllib.loads(text), lines

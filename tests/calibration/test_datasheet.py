@@ -154,6 +154,17 @@ def test_tensor_parallelism_helps_less_than_its_size() -> None:
     assert slow.all_reduce_ns(1000) > fast.all_reduce_ns(1000)
 
 
+def test_a_ring_all_reduce_by_hand() -> None:
+    """Two per layer of 64: 8 us, then 2 * 3 / 4 of 1000 rows of 5120 16-bit values over the link.
+
+    NVLink's 900 GB/s are both directions, of which a large message uses 0.7.
+    """
+    roofline = cost("qwen3-32b", "h100-sxm", tensor_parallel_size=4).roofline
+    one_s = 8e-6 + 1.5 * 1000 * 5120 * 2 / (450e9 * 0.7)
+    assert roofline.all_reduce_ns(1000) == pytest.approx(2 * 64 * one_s * 1e9)
+    assert cost("qwen3-32b", "h100-sxm").roofline.all_reduce_ns(1000) == 0
+
+
 def test_prefill_attention_grows_with_the_past() -> None:
     source = cost("llama-3.1-8b", "h100-sxm")
     fresh, deep = (source.step_s(Batch(chunks=((2048, p),))) for p in (0, 100_000))

@@ -83,16 +83,37 @@ def test_a_failure_leaves_the_old_files(written: Path, monkeypatch: pytest.Monke
             raise OSError("no room")
         real(source, target)
 
+    large = written.parent / "large"
+    large.write_bytes(b"large")
     monkeypatch.setattr(folder_module.os, "rename", rename)
-    assert not folder_module._replaced(written, {"c.txt": b""})
+    assert not folder_module._replaced(written, {"c.txt": b""}, {"d.bin": large})
     assert read_folder(written, "result"), "the old folder is back in its place"
-    assert names(written.parent) == {"run"}
+    assert names(written.parent) == {"run", "large"}
+    assert large.read_bytes() == b"large", "for who writes in place"
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_large_files_are_moved_in(
+    written: Path, in_place: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = written.parent / "large"
+    large.write_bytes(b"large")
+    if in_place:
+        monkeypatch.setattr(folder_module, "_replaced", lambda *_: False)
+    paths = write_folder(written, "result", {"c.txt": b"new"}, moved={"d.bin": large})
+    assert [path.name for path in paths] == ["c.txt", "d.bin"]
+    assert names(written) == {"c.txt", "d.bin", MANIFEST}
+    assert read_folder(written, "result")["d.bin"].read_bytes() == b"large"
+    assert not large.exists()
+    (written / "d.bin").write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"holds another d\.bin than when it was written"):
+        read_folder(written, "result")
 
 
 def test_a_folder_that_cannot_change_places_is_written_in_place(
     written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_module, "_replaced", lambda path, files: False)
+    monkeypatch.setattr(folder_module, "_replaced", lambda *_: False)
     write_folder(written, "result", {"c.txt": b"new"})
     assert names(written) == {"c.txt", MANIFEST}
 

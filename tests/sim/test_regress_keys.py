@@ -10,7 +10,7 @@ import pytest
 from kvsim.cli.planning import simulate
 from kvsim.sim.regress.keys import BYTES_PER_GIB, KEYS, asked
 
-NOT_OF_A_CASE = {"out", "exact_steps", "as_json", "force"}
+NOT_OF_A_CASE = {"out", "exact_steps", "stream", "repeat", "as_json", "force"}
 OUTPUTS = ("timeline", "metrics")
 
 

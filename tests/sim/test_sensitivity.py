@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from kvsim.sim import saturated
+from kvsim.sim import saturated, variant_runs
 from kvsim.sim.backlog import Backlog
 from kvsim.sim.job import simulate_server
+from kvsim.sim.parallel import run_each
 from kvsim.sim.result import Result
 from kvsim.sim.saturated import queue_length, saturate
 from kvsim.sim.sensitivity import BAND, Factor, Sensitivity, clock_band, sensitivity
@@ -240,6 +242,31 @@ def test_rates_speed_the_trace_up() -> None:
     assert runs.num_runs == 1, "the backlog has no rate"
 
 
+def test_preparing_runs_what_is_asked_for_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together as one by one, the fewest blocks first; nothing is run when it is then asked for."""
+    server = steady_server(CHAT, blocks=2500, max_num_seqs=20)
+    settings = [
+        Setting(blocks=blocks, clock=clock) for blocks in (2500, 700, 2000) for clock in (1.0, 1.25)
+    ]
+    together, one_by_one = Runs(server, CHAT), Runs(server, CHAT)
+    rounds: list[int] = []
+
+    def counted(tasks: Sequence[Any], **given: Any) -> list[Any]:
+        rounds.append(len(tasks))
+        return run_each(tasks, **given)
+
+    monkeypatch.setattr(variant_runs, "run_each", counted)
+    together.prepare(settings)
+    prepared = together.num_runs
+    assert rounds == [3, 3], "700 blocks: two clocks, one backlog; then 2,000, which do for 2,500"
+    found = [together.outcome(setting) for setting in settings]
+    assert together.num_runs == prepared == 6
+    assert all(
+        same(one, one_by_one.outcome(setting))
+        for setting, one in sorted(zip(settings, found, strict=True), key=lambda pair: pair[0])
+    )
+
+
 def test_what_is_worse_is_never_better(tight: Sensitivity) -> None:
     for slow, fast in (
         (the(tight, "step_times").high, the(tight, "step_times").low),
@@ -340,8 +367,9 @@ def test_progress_names_what_is_changed() -> None:
     )
     runs.outcome(Setting(blocks=1500, clock=1.25, outputs=1.2))
     assert set(told) == {
-        "interval, trace: 1,500 blocks, steps x 1.25, outputs x 1.2",
-        "interval, backlog: 1,500 blocks, outputs x 1.2",
+        "interval",
+        "interval: trace, 1,500 blocks, steps x 1.25, outputs x 1.2",
+        "interval: backlog, 1,500 blocks, outputs x 1.2",
     }
 
 

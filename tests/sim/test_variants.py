@@ -7,7 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kvsim.sim.variants import blocks_of_bytes, with_blocks, with_clock, with_outputs
+from kvsim.sim.content import shared_prefixes
+from kvsim.sim.variants import (
+    blocks_of_bytes,
+    with_blocks,
+    with_clock,
+    with_outputs,
+    with_prompts,
+)
 from kvsim.traces import Trace
 from support.steady import alike, steady_server
 
@@ -85,3 +92,64 @@ def test_a_later_turn_repeats_what_is_left_of_the_answer() -> None:
 def test_a_factor_is_positive() -> None:
     with pytest.raises(ValueError, match=r"factor\(=0\) must be > 0\."):
         with_outputs(alike(1, prompt=10, output=5), 0, max_model_len=256)
+    with pytest.raises(ValueError, match=r"factor\(=0\) must be > 0\."):
+        with_prompts(alike(1, prompt=10, output=5), 0, max_model_len=256)
+
+
+@pytest.mark.parametrize(
+    ("factor", "prompts"), [(0.8, [1, 4, 8, 240]), (1.2, [2, 6, 12, 300]), (5.0, [5, 25, 50, 300])]
+)
+def test_prompts_leave_room_for_their_outputs(factor: float, prompts: list[int]) -> None:
+    """The last one is longer than ``max_model_len`` allows, and never grows."""
+    trace = Trace(
+        name="lengths",
+        prompt_tokens=np.array([1, 5, 10, 300]),
+        output_tokens=np.full(4, 100, dtype=np.int64),
+        arrival_s=None,
+    )
+    changed = with_prompts(trace, factor, max_model_len=256)
+    assert changed.prompt_tokens.tolist() == prompts
+    assert changed.output_tokens.tolist() == trace.output_tokens.tolist()
+    assert with_prompts(trace, 1.0, max_model_len=256) is trace
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.25])
+def test_what_prompts_share_is_as_many_times_as_long(factor: float) -> None:
+    """Two blocks of 16 in common, by ids and by links."""
+    ids = Trace(
+        name="ids",
+        prompt_tokens=np.array([40, 40]),
+        output_tokens=np.array([4, 4]),
+        arrival_s=np.array([0.0, 1.0]),
+        hash_ids=np.array([1, 2, 3, 1, 2, 4], dtype=np.uint64),
+        hash_offsets=np.array([0, 3, 6]),
+        hash_block_size=16,
+    )
+    links = Trace(
+        name="links",
+        prompt_tokens=np.array([40, 40]),
+        output_tokens=np.array([4, 4]),
+        arrival_s=np.array([0.0, 1.0]),
+        prefix_row=np.array([-1, 0]),
+        prefix_tokens=np.array([0, 32]),
+    )
+    for trace in (ids, links):
+        changed = with_prompts(trace, factor, max_model_len=256)
+        assert shared_prefixes(changed)[1].tolist() == [0, 32 * factor]
+
+
+def test_chains_are_cut_where_a_prompt_is() -> None:
+    """What the room leaves of a longer prompt has no more blocks than it holds."""
+    trace = Trace(
+        name="ids",
+        prompt_tokens=np.array([64]),
+        output_tokens=np.array([60]),
+        arrival_s=np.array([0.0]),
+        hash_ids=np.array([1, 2, 3, 4], dtype=np.uint64),
+        hash_offsets=np.array([0, 4]),
+        hash_block_size=16,
+    )
+    changed = with_prompts(trace, 2.0, max_model_len=130)
+    assert changed.prompt_tokens.tolist() == [70]
+    assert changed.hash_block_size == 32
+    assert changed.hash_chain(0).tolist() == [1, 2, 3]

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from kvsim.calibration.gpus import load_gpu
 from kvsim.calibration.models import load_model
+from kvsim.sim import plan as plan_module
+from kvsim.sim import variant_runs
 from kvsim.sim.allocators import VirtualAllocator
 from kvsim.sim.allocators.layout import KINDS
 from kvsim.sim.deployment import Deployment
@@ -211,6 +213,18 @@ def test_a_server_changes_its_allocator() -> None:
     assert resolved.num_gpu_blocks == paged.num_gpu_blocks
     assert "pages of 2048 KiB" in resolved.notes[0]
     assert "2048 tokens each" in resolved.notes[0]
+
+
+@pytest.mark.slow
+def test_a_plan_is_the_same_on_any_number_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = take_in(Intake(workload="sharegpt", num_requests=60, rate_per_s=6.0))
+    server = _server("llama-3-8b", 2, taken.trace)
+    found = []
+    for jobs in (1, 2):
+        for module in (plan_module, variant_runs):
+            monkeypatch.setattr(module, "jobs_for", lambda _, jobs=jobs: jobs)
+        found.append(make_plan(server, taken=taken).to_json())
+    assert found[0] == found[1]
 
 
 def test_a_plan_compares_pages_on_request() -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from kvsim.sim import engine, simulation
+from kvsim.sim import engine, serving
 from kvsim.sim.allocators import SharingAllocator
 from kvsim.sim.allocators.base import Growth
 from kvsim.sim.batch import RunningBatch
@@ -315,6 +315,6 @@ def shadowed() -> Iterator[list[ShadowedAllocator]]:
         mock.patch.object(engine, "SharingAllocator", ShadowedAllocator),
         mock.patch.object(engine, "PagedAllocator", ShadowedAllocator),
         mock.patch.object(engine, "Swap", ShadowedSwap),
-        mock.patch.object(simulation, "make_scheduler", scheduler_of),
+        mock.patch.object(serving, "make_scheduler", scheduler_of),
     ):
         yield made
