@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...calibration.engine.log_reader import Log
 from ...calibration.step_cost import StepCost
-from ...traces import Trace
+from ...traces.embedded import trace_from_json
+from ...traces.trace import Trace
 from ..deployment import Deployment
 from ..moved import Moves
 from ..result import Result
@@ -19,28 +21,26 @@ from ..simulation import simulate
 _FIELDS = {field.name for field in fields(Deployment)}
 
 
-def resimulate(
-    log: Log, cost: StepCost, trace: Trace | None = None, moves: Moves | None = None
-) -> Result:
-    """What the simulator makes of a run's arrivals.
+def resimulate(log: Log, cost: StepCost, moves: Moves | None = None) -> Result:
+    """What the simulator makes of a run's arrivals; a row for each of :func:`let_in`.
 
     Args:
         log: of the run.
         cost: step times.
-        trace: that was served; needed where prompts begin alike, as a log holds lengths only.
         moves: what copies and swaps cost; None = no time.
 
     Raises:
-        ValueError: another trace than the log's, or none where one is needed.
+        ValueError: a log whose trace was changed, or that let nobody in.
     """
     flags = log.header.flags
-    num_host_blocks = int(flags.get("num_host_blocks", 0))
+    trace = trace_from_json(log.header.trace)
+    rows = let_in(log, trace)
     return simulate(
-        arrivals_of(log) if trace is None else _those_let_in(log, trace),
+        trace if len(rows) == len(trace) else trace.take(rows),
         deployment=deployment_of(flags),
         cost=cost,
         num_gpu_blocks=int(flags["num_gpu_blocks"]),
-        num_host_blocks=num_host_blocks or None,
+        num_host_blocks=int(flags.get("num_host_blocks", 0)) or None,
         moves=moves,
     )
 
@@ -56,38 +56,20 @@ def deployment_of(flags: Mapping[str, Any]) -> Deployment:
     return Deployment(**{**given, "kv_groups": (), "tiers": (), **lists})
 
 
-def arrivals_of(log: Log) -> Trace:
-    """The requests of a log as a trace: arrivals and lengths.
+def let_in(log: Log, trace: Trace) -> NDArray[np.int64]:
+    """The rows of its trace that a run has taken in.
+
+    Of a log that was cut off these are all that had arrived by its last step; who was still there
+    then is not in the log, but had a share in its steps.
 
     Raises:
-        ValueError: none, or some with a cached beginning, which lengths do not say.
+        ValueError: there is none.
     """
-    if not log.requests:
-        raise ValueError("log has no request.")
-    if any(one.cached_tokens for one in log.requests):
-        raise ValueError(
-            "trace must be given: prompts of the log begin alike, and it holds lengths only."
-        )
-    rows = sorted(log.requests, key=lambda one: (one.arrival_s, one.request))
-    return Trace(
-        name=str(log.header.trace.get("name", "log")),
-        arrival_s=np.round(np.array([one.arrival_s for one in rows]), 9),
-        prompt_tokens=np.array([one.prompt_tokens for one in rows]),
-        output_tokens=np.array([max(1, one.output_tokens) for one in rows]),
-    )
-
-
-def _those_let_in(log: Log, trace: Trace) -> Trace:
-    """The requests of the trace that the run has taken in, at the times it saw them."""
-    digest = log.header.trace.get("digest")
-    if digest != trace.digest:
-        raise ValueError(
-            f"trace(={trace.name!r}) must be the one that the log served, "
-            f"{log.header.trace.get('name')!r}."
-        )
-    arrived = {one.request: one.arrival_s for one in log.requests}
-    rows = np.array(sorted(arrived), dtype=np.int64)
-    part = trace.take(rows)
-    if part.delay_s is not None or part.arrival_s is None:
-        return part  # later turns come after the answers, here as there
-    return replace(part, arrival_s=np.array([arrived[row] for row in rows.tolist()]))
+    if log.is_whole or trace.arrival_s is None:
+        rows = np.array(sorted(one.request for one in log.requests), dtype=np.int64)
+    else:
+        last_s = max((step.start_s for step in log.steps), default=-1.0)
+        rows = np.flatnonzero(~(trace.arrival_s > last_s)).astype(np.int64)
+    if not len(rows):
+        raise ValueError("log must have at least one request.")
+    return rows

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...calibration.engine.fitted import batch_of
+from ...calibration.engine.periods import periods_s
 from ...calibration.engine.records import StepRecord
 from ...calibration.step_cost import NS_PER_S, StepCost
+from ..moved import Moves
 from ..summary import plain
 
 KINDS = ("all", "decode", "with prefill")
@@ -64,19 +66,37 @@ class Forced:
         )
 
 
-def forced(steps: Sequence[StepRecord], cost: StepCost) -> Forced:
+def forced(steps: Sequence[StepRecord], cost: StepCost, moves: Moves | None = None) -> Forced:
     """Predict the steps of a run, each from what was in it.
+
+    Args:
+        steps: of one run, in order; measured is how long each kept the engine.
+        cost: step times.
+        moves: what copies and swaps add; None = nothing.
 
     Raises:
         ValueError: no step to look at.
     """
-    used = [step for step in steps if not step.compiled and step.rows]
-    if not used:
-        raise ValueError("log has no step in which nothing was compiled.")
-    batches = [batch_of(step) for step in used]
+    pairs = [
+        (step, period)
+        for step, period in zip(steps, periods_s(steps), strict=True)
+        if step.rows and not step.compiled
+    ]
+    if not pairs:
+        raise ValueError("log must have a step in which nothing was compiled.")
+    batches = [batch_of(step) for step, _ in pairs]
+    predicted_ns = [cost.step_ns(batch) for batch in batches]
+    moved_ns = [0.0 if moves is None else _moved_ns(step, moves) for step, _ in pairs]
     return Forced(
-        measured_s=np.array([step.wall_s for step in used]),
-        predicted_s=np.array([cost.step_ns(batch) for batch in batches]) / NS_PER_S,
+        measured_s=np.array([period for _, period in pairs]),
+        predicted_s=(np.array(predicted_ns) + np.array(moved_ns)) / NS_PER_S,
         prefills=np.array([bool(batch.chunks) for batch in batches]),
-        num_compiled=len(steps) - len(used),
+        num_compiled=sum(bool(step.compiled) for step in steps),
     )
+
+
+def _moved_ns(step: StepRecord, moves: Moves) -> float:
+    out, back = step.swapped_out_blocks, step.swapped_in_blocks
+    moved = moves.copy_ns(step.copied_blocks) if step.copied_blocks else 0.0
+    moved += moves.swap_ns(out) if out else 0.0
+    return moved + (moves.swap_ns(back, inward=True) if back else 0.0)

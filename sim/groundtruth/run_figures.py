@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...calibration.engine.log_reader import Log
+from ...calibration.engine.periods import periods_s
 from ..result import FINISHED, Result
 from ..slo import latencies_of
 
@@ -55,24 +57,33 @@ def of_log(log: Log) -> RunFigures:
         begin_s=float(min(one.arrival_s for one in log.requests)),
         end_s=float(last.max()),
         times=np.array([step.start_s for step in steps]),
-        durations=np.array([step.wall_s for step in steps]),
+        durations=periods_s(steps),
         running=np.array([float(step.running) for step in steps]),
         used=np.array([step.used_blocks / pool for step in steps]),
-        num_preemptions=sum(step.preempted for step in steps),
+        num_preemptions=sum(one.preemptions for one in done),
     )
 
 
-def of_result(result: Result) -> RunFigures:
+def of_result(
+    result: Result, *, shown: NDArray[np.bool_] | None = None, until_s: float = math.inf
+) -> RunFigures:
     """Of a simulated run.
+
+    Args:
+        result: of the simulation.
+        shown: rows to look at, where a log was cut off and lacks the others; None = all.
+        until_s: when it was.
 
     Raises:
         ValueError: no request finished.
     """
     done = result.status == FINISHED
+    if shown is not None:
+        done = done & shown
     if not done.any():
         raise ValueError("the simulation finished no request.")
     requests, segments = result.requests, result.segments
-    busy = segments["num_steps"] > 0
+    busy = (segments["num_steps"] > 0) & (segments["start_s"] <= until_s)
     held = sum(segments[name] for name in ("token_states", "reserved", "internal"))
     return _figures(
         latencies={name: values[done] for name, values in latencies_of(result).items()},
@@ -83,7 +94,7 @@ def of_result(result: Result) -> RunFigures:
         durations=segments["duration_s"][busy],
         running=segments["num_running"][busy].astype(np.float64),
         used=np.asarray(held, dtype=np.float64)[busy] / result.pool_slots,
-        num_preemptions=int(requests["num_preemptions"].sum()),
+        num_preemptions=int(requests["num_preemptions"][done].sum()),
     )
 
 

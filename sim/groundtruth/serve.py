@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ...calibration.engine.clock import CLOCKS
 from ...calibration.engine.shape import LlamaShape
-from ...traces import Trace
+from ...calibration.names import unknown_name
+from ...traces.embedded import trace_json
+from ...traces.trace import Trace
 from ..deployment import Deployment
 from .parts import make_parts
 
+DEVICES = ("cuda", "cpu")
 Report = Callable[[str, int, int], None]
 """Told what is done: a title, how much of it, of how much."""
 
@@ -32,10 +37,21 @@ class EngineRun:
     """No request is let in later; those let in are answered."""
     device: str = "cuda"
     seed: int = 0
+    clock: str = "wall"
+    """``wall``, or on a CPU ``processor``: the time of the serving thread alone."""
 
     def __post_init__(self) -> None:
         if not self.minutes > 0:
             raise ValueError(f"minutes(={self.minutes:g}) must be > 0.")
+        if self.device not in DEVICES:
+            raise unknown_name(self.device, DEVICES, field="device")
+        if self.clock not in CLOCKS:
+            raise unknown_name(self.clock, CLOCKS, field="clock")
+        if self.clock == "processor" and self.device != "cpu":
+            raise ValueError(
+                f"clock(=processor) must be wall with device {self.device}: a GPU computes beside "
+                "the processor."
+            )
         if self.num_gpu_blocks < 2:
             raise ValueError(
                 f"num_gpu_blocks(={self.num_gpu_blocks}) must be >= 2: block 0 is the null block."
@@ -66,6 +82,8 @@ def serve_trace(trace: Trace, run: EngineRun, path: Path, report: Report | None 
         ValueError: what the engine does not run, a trace beyond its length, a card with too little
             memory or none at all.
     """
+    if run.device == "cpu":  # before the kernels are imported, which ask for it once
+        os.environ.setdefault("TRITON_INTERPRET", "1")
     from ...calibration.engine.runner import EngineSize
     from ...calibration.engine.session import Handed, device_for, run_session
 
@@ -83,7 +101,7 @@ def serve_trace(trace: Trace, run: EngineRun, path: Path, report: Report | None 
             arrivals=parts.arrivals,
             prompt_tokens=parts.prompt_tokens,
             flags=asdict(flags) | blocks | {"seed": run.seed},
-            trace={"name": trace.name, "digest": trace.digest, "requests": len(trace)},
+            trace=trace_json(trace),
         ),
         shape=run.shape,
         size=EngineSize(
@@ -94,6 +112,7 @@ def serve_trace(trace: Trace, run: EngineRun, path: Path, report: Report | None 
         device=device,
         path=path,
         seed=run.seed,
+        clock=run.clock,
         stop_s=run.minutes * 60,
         report=report,
     )

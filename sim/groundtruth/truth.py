@@ -7,22 +7,23 @@ predicts a run better than the run predicts itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ...calibration.engine.fitted import FittedCost, fit_steps
 from ...calibration.engine.log_reader import Log, read_log
-from ...calibration.step_cost import StepCost
-from ...traces import Trace
-from ..moved import Moves
+from ...traces.embedded import trace_from_json
 from ..summary import plain
-from .closed_loop import resimulate
+from .clocks import Clock, check_alike, clock_of
+from .closed_loop import let_in, resimulate
 from .forced import Forced, forced
 from .run_figures import RunFigures, of_log, of_result
 
+Report = Callable[[str, int, int], None]
+"""Told what is done: a title, how much of it, of how much."""
+SCHEMA = "kvsim-groundtruth-report/1"
 GOALS: Mapping[str, float] = {
     "requests_per_s": 0.02,
     "output_tokens_per_s": 0.02,
@@ -94,7 +95,8 @@ class Truth:
             "log": self.name,
             "engine": header.engine,
             "hardware": dict(header.hardware),
-            "trace": dict(header.trace),
+            "trace": {name: header.trace.get(name) for name in ("name", "digest", "requests")},
+            "flags": dict(header.flags),
             "whole": self.log.is_whole,
             "notes": list(self.log.notes),
             "step_times": self.origin,
@@ -110,10 +112,9 @@ class Truth:
 def compare_logs(
     paths: Sequence[Path],
     *,
-    calibration: Sequence[Path] = (),
-    cost: StepCost | None = None,
-    moves: Moves | None = None,
-    trace: Trace | None = None,
+    fit: Sequence[Path] = (),
+    profile: str | None = None,
+    report: Report | None = None,
 ) -> tuple[Truth, ...]:
     """Hold the simulator against each log.
 
@@ -122,55 +123,64 @@ def compare_logs(
 
     Args:
         paths: logs to predict.
-        calibration: logs that the step times are fitted to, where ``cost`` is not given; none of
-            them may be among ``paths``.
-        cost: step times, as of a profile of the card.
-        moves: what copies and swaps cost.
-        trace: that was served, where its prompts begin alike.
+        fit: logs that the step times are fitted to; none of them may be among ``paths``.
+        profile: of the card, where its step times are used instead.
+        report: told about progress.
 
     Raises:
-        ValueError: no logs, step times from nowhere, or a log that is fitted to and predicted.
+        ValueError: no logs, step times from nowhere, a log that is fitted to and predicted, logs of
+            several shapes or hosts.
     """
     if not paths:
         raise ValueError("logs must name at least one file.")
-    both = sorted({path.resolve() for path in paths} & {path.resolve() for path in calibration})
-    if both:
-        raise ValueError(f"calibration(={both[0].name}) must not be among the logs it predicts.")
-    logs = [(path.name, read_log(path)) for path in paths]
-    clock = cost if cost is not None else _fitted(calibration, logs)
+    logs = [(path, read_log(path)) for path in paths]
+    check_alike(logs)
+    clock = clock_of(logs, fit=fit, profile=profile)
     figures = [of_log(log) for _, log in logs]
     truths = []
-    for i, (name, log) in enumerate(logs):
+    for i, (path, log) in enumerate(logs):
+        if report is not None:
+            report("predict", i, len(logs))
         twins = [j for j in range(len(logs)) if j != i and _same_run(logs[j][1], log)]
-        predicted = of_result(resimulate(log, clock, trace, moves))
+        predicted = _predicted(log, clock)
         truths.append(
             Truth(
-                name=name,
+                name=name_of(path),
                 log=log,
-                origin=clock.origin,
-                forced=forced(log.steps, clock),
+                origin=clock.cost.origin,
+                forced=forced(log.steps, clock.cost, clock.moves),
                 measured=figures[i],
                 predicted=predicted,
                 compared=_compared(figures[i], predicted, [figures[j] for j in twins]),
-                repeat=", ".join(logs[j][0] for j in twins) or None,
+                repeat=", ".join(name_of(logs[j][0]) for j in twins) or None,
             )
         )
     return tuple(truths)
 
 
-def _fitted(paths: Sequence[Path], logs: Sequence[tuple[str, Log]]) -> FittedCost:
-    if not paths:
-        raise ValueError(
-            "step times come from nowhere: give profile, or calibration logs of the same host."
-        )
-    read = [(path.name, read_log(path)) for path in paths]
-    for name, one in read:
-        if one.header.hardware.get("name") != logs[0][1].header.hardware.get("name"):
-            raise ValueError(
-                f"calibration(={name}) must be of the hardware of the logs, "
-                f"{logs[0][1].header.hardware.get('name')}."
-            )
-    return fit_steps([step for _, one in read for step in one.steps])
+def truths_json(truths: Sequence[Truth]) -> dict[str, object]:
+    """All of a comparison as plain values."""
+    return {
+        "schema": SCHEMA,
+        "step_times": truths[0].origin,
+        "logs": [one.to_json() for one in truths],
+        "met": not any(one.misses for one in truths),
+    }
+
+
+def name_of(path: Path) -> str:
+    """A log's name for people."""
+    return path.name.removesuffix(".gz").removesuffix(".jsonl")
+
+
+def _predicted(log: Log, clock: Clock) -> RunFigures:
+    result = resimulate(log, clock.cost, clock.moves)
+    if log.is_whole:
+        return of_result(result)
+    rows = let_in(log, trace_from_json(log.header.trace))
+    answered = [one.request for one in log.requests]
+    last = log.steps[-1]
+    return of_result(result, shown=np.isin(rows, answered), until_s=last.start_s)
 
 
 def _same_run(one: Log, other: Log) -> bool:
