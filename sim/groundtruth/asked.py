@@ -10,7 +10,7 @@ from typing import Any
 
 from ...calibration.engine.shape import TOY, LlamaShape, shape_named
 from ..deployment import BYTES_PER_GIB, Deployment
-from .serve import EngineRun
+from .serve import EngineRun, check_device
 
 LOG_ENDINGS = (".jsonl", ".jsonl.gz")
 MODEL_LEN = {TOY.name: 128}
@@ -42,7 +42,8 @@ def engine_run(
     Raises:
         ValueError: a name or flag that there is none of, no GPU, one with too little memory.
     """
-    shape = shape_named(model)
+    shape = shape_named(model, field="model")
+    check_device(device, clock)
     given = {name: value for name, value in flags.items() if value is not None}
     override = given.pop("num_gpu_blocks_override", None)
     given.setdefault("max_model_len", MODEL_LEN.get(shape.name, 8192))

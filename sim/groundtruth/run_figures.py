@@ -83,7 +83,8 @@ def of_result(
     if not done.any():
         raise ValueError("the simulation finished no request.")
     requests, segments = result.requests, result.segments
-    busy = (segments["num_steps"] > 0) & (segments["start_s"] <= until_s)
+    busy = (segments["num_steps"] > 0) & (segments["start_s"] < until_s)
+    left_s = until_s - segments["start_s"][busy]
     held = sum(segments[name] for name in ("token_states", "reserved", "internal"))
     return _figures(
         latencies={name: values[done] for name, values in latencies_of(result).items()},
@@ -91,7 +92,7 @@ def of_result(
         begin_s=float(np.nanmin(requests["arrival_s"])),
         end_s=float(requests["finish_s"][done].max()),
         times=segments["start_s"][busy],
-        durations=segments["duration_s"][busy],
+        durations=np.minimum(segments["duration_s"][busy], left_s),
         running=segments["num_running"][busy].astype(np.float64),
         used=np.asarray(held, dtype=np.float64)[busy] / result.pool_slots,
         num_preemptions=int(requests["num_preemptions"][done].sum()),

@@ -20,6 +20,23 @@ Report = Callable[[str, int, int], None]
 """Told what is done: a title, how much of it, of how much."""
 
 
+def check_device(device: str, clock: str) -> None:
+    """Refuse what does not go together.
+
+    Raises:
+        ValueError: an unknown name, or a GPU with the processor's clock.
+    """
+    if device not in DEVICES:
+        raise unknown_name(device, DEVICES, field="device")
+    if clock not in CLOCKS:
+        raise unknown_name(clock, CLOCKS, field="clock")
+    if clock == "processor" and device != "cpu":
+        raise ValueError(
+            f"clock(=processor) must be wall with device {device}: a GPU computes beside the "
+            "processor."
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRun:
     """What to run.
@@ -43,15 +60,7 @@ class EngineRun:
     def __post_init__(self) -> None:
         if not self.minutes > 0:
             raise ValueError(f"minutes(={self.minutes:g}) must be > 0.")
-        if self.device not in DEVICES:
-            raise unknown_name(self.device, DEVICES, field="device")
-        if self.clock not in CLOCKS:
-            raise unknown_name(self.clock, CLOCKS, field="clock")
-        if self.clock == "processor" and self.device != "cpu":
-            raise ValueError(
-                f"clock(=processor) must be wall with device {self.device}: a GPU computes beside "
-                "the processor."
-            )
+        check_device(self.device, self.clock)
         if self.num_gpu_blocks < 2:
             raise ValueError(
                 f"num_gpu_blocks(={self.num_gpu_blocks}) must be >= 2: block 0 is the null block."

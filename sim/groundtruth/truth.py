@@ -180,7 +180,7 @@ def _predicted(log: Log, clock: Clock) -> RunFigures:
     rows = let_in(log, trace_from_json(log.header.trace))
     answered = [one.request for one in log.requests]
     last = log.steps[-1]
-    return of_result(result, shown=np.isin(rows, answered), until_s=last.start_s)
+    return of_result(result, shown=np.isin(rows, answered), until_s=last.start_s + last.wall_s)
 
 
 def _same_run(one: Log, other: Log) -> bool:
