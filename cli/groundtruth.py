@@ -163,6 +163,35 @@ def report(
     raise typer.Exit(1 if any(one.misses for one in truths) else 0)
 
 
+@app.command()
+@with_groups(flags=server_options)
+def memory(
+    flags: dict[str, Any],
+    model: Annotated[
+        str, _option(_RUN, "Shape: llama-3-8b, llama-3.2-3b or llama-3.2-1b.")
+    ] = "llama-3-8b",
+    gpu: Annotated[str | None, _option(_RUN, "The card, where its name is not recognised.")] = None,
+    gpu_memory_utilization: Annotated[
+        float, _option(_SERVER, "Share of the GPU's memory the server may use.")
+    ] = 0.92,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure what the engine's memory goes to on this GPU, beside `kvsim memory`."""
+    from ..reports.groundtruth_memory import memory_line, memory_sheet
+    from ..reports.tables import sheet_table
+    from ..sim.groundtruth.asked import engine_run
+    from ..sim.groundtruth.memory import measure_on_card
+
+    asked = {**flags, "gpu_memory_utilization": gpu_memory_utilization}
+    found = measure_on_card(engine_run(model=model, flags=asked), gpu)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_table(sheet_table(memory_sheet(found)))
+        typer.echo(memory_line(found))
+    raise typer.Exit(0 if found.met else 1)
+
+
 def _before_serving(bar: ProgressBar) -> Any:
     """A bar while weights and graphs are made; none is drawn while steps are timed."""
 

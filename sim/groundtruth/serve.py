@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...calibration.engine.clock import CLOCKS
 from ...calibration.engine.shape import LlamaShape
@@ -14,6 +15,9 @@ from ...traces.embedded import trace_json
 from ...traces.trace import Trace
 from ..deployment import Deployment
 from .parts import make_parts
+
+if TYPE_CHECKING:
+    from ...calibration.engine.runner import EngineSize
 
 DEVICES = ("cuda", "cpu")
 Report = Callable[[str, int, int], None]
@@ -93,7 +97,6 @@ def serve_trace(trace: Trace, run: EngineRun, path: Path, report: Report | None 
     """
     if run.device == "cpu":  # before the kernels are imported, which ask for it once
         os.environ.setdefault("TRITON_INTERPRET", "1")
-    from ...calibration.engine.runner import EngineSize
     from ...calibration.engine.session import Handed, device_for, run_session
 
     flags = run.deployment
@@ -102,7 +105,6 @@ def serve_trace(trace: Trace, run: EngineRun, path: Path, report: Report | None 
         trace, flags, num_gpu_blocks=run.num_gpu_blocks, num_host_blocks=run.num_host_blocks
     )
     device = device_for(run.device, run.shape, kv_tokens=run.kv_tokens)
-    limits = ("block_size", "max_model_len", "max_num_seqs", "max_num_batched_tokens")
     run_session(
         Handed(
             steps=parts.stepper,
@@ -113,15 +115,27 @@ def serve_trace(trace: Trace, run: EngineRun, path: Path, report: Report | None 
             trace=trace_json(trace),
         ),
         shape=run.shape,
-        size=EngineSize(
-            **blocks,
-            **{name: getattr(flags, name) for name in limits},
-            enforce_eager=flags.enforce_eager,
-        ),
+        size=size_of(run),
         device=device,
         path=path,
         seed=run.seed,
         clock=run.clock,
         stop_s=run.minutes * 60,
         report=report,
+    )
+
+
+def size_of(run: EngineRun) -> EngineSize:
+    """What the engine is built for."""
+    from ...calibration.engine.runner import EngineSize
+
+    flags = run.deployment
+    return EngineSize(
+        num_gpu_blocks=run.num_gpu_blocks,
+        num_host_blocks=run.num_host_blocks,
+        block_size=flags.block_size,
+        max_model_len=flags.max_model_len,
+        max_num_seqs=flags.max_num_seqs,
+        max_num_batched_tokens=flags.max_num_batched_tokens,
+        enforce_eager=flags.enforce_eager,
     )
