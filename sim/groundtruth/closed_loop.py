@@ -32,11 +32,16 @@ def resimulate(log: Log, cost: StepCost, moves: Moves | None = None) -> Result:
     Raises:
         ValueError: a log whose trace was changed, or that let nobody in.
     """
-    flags = log.header.flags
     trace = trace_from_json(log.header.trace)
     rows = let_in(log, trace)
+    return simulate_like(log, trace if len(rows) == len(trace) else trace.take(rows), cost, moves)
+
+
+def simulate_like(log: Log, trace: Trace, cost: StepCost, moves: Moves | None = None) -> Result:
+    """A trace through the server of a log: its flags, its pools."""
+    flags = log.header.flags
     return simulate(
-        trace if len(rows) == len(trace) else trace.take(rows),
+        trace,
         deployment=deployment_of(flags),
         cost=cost,
         num_gpu_blocks=int(flags["num_gpu_blocks"]),

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...calibration.engine.log_reader import Log
 from ...calibration.step_cost import StepCost
 from ...traces.trace import Trace
 from ..moved import Moves
 from ..result import FINISHED
-from ..simulation import simulate
-from .serve import EngineRun
+from .closed_loop import simulate_like
 
 
-def capacity_per_s(
-    trace: Trace, run: EngineRun, cost: StepCost, moves: Moves | None = None
-) -> float:
+def capacity_per_s(trace: Trace, like: Log, cost: StepCost, moves: Moves | None = None) -> float:
     """Requests per second while there is always somebody to serve: all of them arrive at once.
+
+    Args:
+        trace: whose requests they are.
+        like: the log of a run with the same flags and pools.
+        cost: step times.
+        moves: what copies and swaps cost; None = no time.
 
     Raises:
         ValueError: none of them can be served.
     """
-    result = simulate(
-        trace.backlog(),
-        deployment=run.deployment,
-        cost=cost,
-        num_gpu_blocks=run.num_gpu_blocks,
-        num_host_blocks=run.num_host_blocks or None,
-        moves=moves,
-    )
+    result = simulate_like(like, trace.backlog(), cost, moves)
     done = result.status == FINISHED
     if not done.any():
         raise ValueError("trace must have a request that the pool can hold.")

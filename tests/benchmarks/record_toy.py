@@ -2,13 +2,13 @@
 
     python tests/benchmarks/record_toy.py [--out tests/fixtures/groundtruth] [--clock processor]
 
-    fit/      what step times are fitted to, and nothing else: a crowd, a trickle, swaps; recorded
+    fit/      what step times are fitted to, and nothing else: crowds, trickles, swaps; recorded
               before, between and after the others, as a host is not always equally fast
     load-50   half of what the simulator says the engine can serve, twice: the noise floor
     load-75   three quarters, twice
     burst     all at once, twice
     recompute, swap   a small pool, all at once, twice
-    prefix    prompts that begin alike, half of the capacity, twice
+    prefix    prompts that begin alike, twice
 
 Needs about 15 minutes of a core of its own. ``--clock wall`` waits for arrivals and sees the
 machine's other work; ``processor`` is the time of the serving thread and waits for nobody. A log
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from kvsim.calibration.engine.fitted import fit_logs
-from kvsim.calibration.engine.log_reader import read_log
+from kvsim.calibration.engine.log_reader import Log, read_log
 from kvsim.calibration.engine.shape import TOY
 from kvsim.sim.deployment import Deployment
 from kvsim.sim.groundtruth.loads import at_load, capacity_per_s
@@ -42,6 +42,8 @@ SMALL = replace(ROOMY, num_gpu_blocks=25)
 SWAP = replace(SMALL, deployment=replace(FLAGS, preemption_mode="swap"), num_host_blocks=128)
 CACHED = replace(ROOMY, deployment=replace(FLAGS, enable_prefix_caching=True), num_gpu_blocks=49)
 NUM_REQUESTS = 60
+PREFIX_LOAD = 0.35
+"""Of the capacity without prefixes, which add to every prompt."""
 
 
 def draw(name: str, seed: int, count: int, *, prefixes: int = 0) -> Trace:
@@ -93,32 +95,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         replace(run, clock=read.clock) for run in (ROOMY, SMALL, SWAP, CACHED)
     )
 
-    def fit(name: str, run: EngineRun, seed: int, rate_per_s: float) -> Path:
+    def fit(name: str, run: EngineRun, seed: int, rate_per_s: float = 0.0) -> Log:
         path = out / "fit" / f"{name}.jsonl.gz"
-        trace = draw(name, seed, max(10, count // 2))
-        crowd = at_load(trace, 1.0, rate_per_s, seed=seed) if rate_per_s else trace
-        record(crowd, run, path)
-        return path
+        trace = draw(name, seed, max(12, count // 4))
+        record(at_load(trace, 1.0, rate_per_s, seed=seed) if rate_per_s else trace, run, path)
+        return read_log(path)
 
-    crowd, swaps = fit("crowd", roomy, 101, 0.0), fit("swaps", swap, 102, 0.0)
-    cost, moves = fit_logs([read_log(crowd), read_log(swaps)])
+    crowd, swaps = fit("crowd-1", roomy, 101), fit("swaps", swap, 102)
+    cost, moves = fit_logs([crowd, swaps])
     chat, prefix = draw("chat", 1, count), draw("prefix", 2, count, prefixes=3)
-    capacity = capacity_per_s(chat, roomy, cost, moves)
-    with_prefix = capacity_per_s(prefix, cached, cost, moves)
+    capacity = capacity_per_s(chat, crowd, cost, moves)
     runs = [
         ("load-50", at_load(chat, 0.5, capacity, seed=11), roomy),
         ("load-75", at_load(draw("chat-2", 3, count), 0.75, capacity, seed=12), roomy),
         ("burst", draw("burst", 4, count), roomy),
         ("recompute", draw("recompute", 5, count), small),
         ("swap", draw("swap", 6, count), swap),
-        ("prefix", at_load(prefix, 0.5, with_prefix, seed=13), cached),
+        ("prefix", at_load(prefix, PREFIX_LOAD, capacity, seed=13), cached),
     ]
-    print(f"capacity: {capacity:.3g} requests/s, with prefixes {with_prefix:.3g}", flush=True)
-    for repeat in ("", "-again"):
-        for name, trace, run in runs:
+    print(f"capacity: {capacity:.3g} requests/s", flush=True)
+    for number, (name, trace, run) in enumerate(runs, start=1):
+        for repeat in ("", "-again"):
             record(trace, run, out / f"{name}{repeat}.jsonl.gz")
-        fit(f"trickle{repeat}", roomy, 103, 0.3 * capacity)
-    fit("crowd-again", roomy, 104, 0.0)
+        fit(f"trickle-{number}", roomy, 110 + number, 0.3 * capacity)
+        fit(f"crowd-{number + 1}", roomy, 120 + number)
 
 
 if __name__ == "__main__":
