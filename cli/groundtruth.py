@@ -73,7 +73,8 @@ def run(
     ] = "llama-3-8b",
     device: Annotated[str, _option(_RUN, "cuda, or cpu: Triton's interpreter, for toy.")] = "cuda",
     clock: Annotated[
-        str, _option(_RUN, "wall, or on a CPU processor: the serving thread's own time.")
+        str,
+        _option(_RUN, "wall; on a CPU also processor (the thread's own time) or steady."),
     ] = "wall",
     minutes: Annotated[
         float | None, _option(_RUN, "Nobody is let in later [default: all of the trace].")

@@ -18,6 +18,11 @@ TITLES = {
     "kv_use": "KV pool in use, mean",
     "num_preemptions": "preemptions",
 }
+CLOCKS = {
+    "processor": "times are the processor time of the thread that served, not the wall clock's.",
+    "steady": "times are processor time, counted in launches of a small kernel between the steps, "
+    "so that the host's own drift cancels; they are not the wall clock's.",
+}
 VERDICTS = {True: "held", False: "missed", None: words.NONE}
 
 
@@ -88,8 +93,9 @@ def notes(truths: Sequence[Truth]) -> list[str]:
     compiled = sum(truth.forced.num_compiled for truth in truths)
     if compiled:
         said.append(f"{compiled} steps in which kernels were compiled are left out of the errors.")
-    if truths[0].log.header.hardware.get("clock") == "processor":
-        said.append("times are the processor time of the thread that served, not the wall clock's.")
+    clock = str(truths[0].log.header.hardware.get("clock"))
+    if clock in CLOCKS:
+        said.append(CLOCKS[clock])
     return said
 
 

@@ -18,6 +18,11 @@ NEAR_NS = 200_000
 class Clock(Protocol):
     """Nanoseconds since the run began."""
 
+    @property
+    def scale(self) -> float:
+        """Of the last step: what its stamps are multiplied by to be this clock's time."""
+        ...
+
     def start(self) -> None: ...
     def now_ns(self) -> float: ...
     def wait_until(self, time_ns: float) -> None: ...
@@ -33,6 +38,7 @@ class Clock(Protocol):
 class RealClock:
     """The host's."""
 
+    scale = 1.0
     _read = staticmethod(time.perf_counter_ns)
 
     def __init__(self) -> None:
@@ -74,11 +80,23 @@ class ProcessorClock(RealClock):
         self._start -= max(0, round(time_ns - self.now_ns()))
 
 
-CLOCKS = {"wall": RealClock, "processor": ProcessorClock}
+CLOCKS = ("wall", "processor", "steady")
+"""Names: ``RealClock``, ``ProcessorClock``, ``steady.SteadyClock``."""
+
+
+def clock_named(name: str) -> Clock:
+    """A clock that begins now."""
+    if name == "steady":
+        from .steady import SteadyClock  # torch
+
+        return SteadyClock()
+    return RealClock() if name == "wall" else ProcessorClock()
 
 
 class StepClock:
     """Moves by steps and waits only, so that a run's decisions can be repeated."""
+
+    scale = 1.0
 
     def __init__(self, step_ns: StepNs) -> None:
         self._step_ns = step_ns

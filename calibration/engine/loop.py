@@ -156,16 +156,17 @@ class Loop:
             self._leave(ended, end_ns)
         done_s = self._stamp_s()
         self._num_steps += 1
+        scale = self._clock.scale
         kinds = [move.kind for move in work.moves]
         self._sink.step(
             StepRecord(
                 start_s=start_ns / NS_PER_S,
-                schedule_s=scheduled_s - begin_s,
-                prepare_s=prepared_s - scheduled_s,
-                launch_s=launched_s - prepared_s,
-                sync_s=synced_s - launched_s,
-                update_s=done_s - synced_s,
-                wall_s=done_s - begin_s,
+                schedule_s=scale * (scheduled_s - begin_s),
+                prepare_s=scale * (prepared_s - scheduled_s),
+                launch_s=scale * (launched_s - prepared_s),
+                sync_s=scale * (synced_s - launched_s),
+                update_s=scale * (done_s - synced_s),
+                wall_s=scale * (done_s - begin_s),
                 gpu_s=runner.gpu_s(),
                 rows=tuple(
                     Scheduled(row.sequence, row.new_tokens, row.past_tokens) for row in work.rows

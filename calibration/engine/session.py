@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .arrivals import Arrivals
-from .clock import CLOCKS
+from .clock import clock_named
 from .facts import hardware, software
 from .history import History
 from .log import Header, LogWriter
@@ -112,7 +112,7 @@ def run_session(
             runner=runner,
             history=History(handed.content, vocab_size=shape.vocab_size, seed=seed),
             arrivals=handed.arrivals,
-            clock=CLOCKS[clock](),
+            clock=clock_named(clock),
             sink=log,
             prompt_tokens=handed.prompt_tokens,
             stop_ns=stop_s * 1e9,

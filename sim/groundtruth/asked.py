@@ -71,10 +71,10 @@ def find_logs(names: Sequence[str], field: str = "logs") -> list[Path]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(one for one in path.iterdir() if one.name.endswith(LOG_ENDINGS))
+            inside = [one for one in path.iterdir() if one.name.endswith(LOG_ENDINGS)]
             if not inside:
                 raise ValueError(f"{field}(={name!r}) must hold logs, files that end in .jsonl.gz.")
-            found += inside
+            found += sorted(inside, key=name_of)
         elif path.is_file():
             found.append(path)
         else:
@@ -82,6 +82,11 @@ def find_logs(names: Sequence[str], field: str = "logs") -> list[Path]:
                 f"{field}(={name!r}) must be a log or a folder of them: none is there."
             )
     return list(dict.fromkeys(found))
+
+
+def name_of(path: Path) -> str:
+    """A log's name for people."""
+    return path.name.removesuffix(".gz").removesuffix(".jsonl")
 
 
 def check_open_loop(concurrency: int | None) -> None:

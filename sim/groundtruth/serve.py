@@ -34,9 +34,9 @@ def check_device(device: str, clock: str) -> None:
         raise unknown_name(device, DEVICES, field="device")
     if clock not in CLOCKS:
         raise unknown_name(clock, CLOCKS, field="clock")
-    if clock == "processor" and device != "cpu":
+    if clock != "wall" and device != "cpu":
         raise ValueError(
-            f"clock(=processor) must be wall with device {device}: a GPU computes beside the "
+            f"clock(={clock}) must be wall with device {device}: a GPU computes beside the "
             "processor."
         )
 
@@ -59,7 +59,8 @@ class EngineRun:
     device: str = "cuda"
     seed: int = 0
     clock: str = "wall"
-    """``wall``, or on a CPU ``processor``: the time of the serving thread alone."""
+    """``wall``; on a CPU also ``processor``, the time of the serving thread alone, or ``steady``:
+    that time, corrected for how fast the processor is."""
 
     def __post_init__(self) -> None:
         if not self.minutes > 0:

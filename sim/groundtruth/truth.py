@@ -16,6 +16,7 @@ import numpy as np
 from ...calibration.engine.log_reader import Log, read_log
 from ...traces.embedded import trace_from_json
 from ..summary import plain
+from .asked import name_of
 from .clocks import Clock, check_alike, clock_of
 from .closed_loop import let_in, resimulate
 from .forced import Forced, forced
@@ -166,11 +167,6 @@ def truths_json(truths: Sequence[Truth]) -> dict[str, object]:
         "logs": [one.to_json() for one in truths],
         "met": not any(one.misses for one in truths),
     }
-
-
-def name_of(path: Path) -> str:
-    """A log's name for people."""
-    return path.name.removesuffix(".gz").removesuffix(".jsonl")
 
 
 def _predicted(log: Log, clock: Clock) -> RunFigures:

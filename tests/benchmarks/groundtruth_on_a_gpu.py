@@ -60,7 +60,7 @@ SETTINGS = {
         device=("--device", "cuda"),
         chat=("--workload", "sharegpt"),
         other=("--workload", "azure-chat"),
-        flags=(),
+        flags=("--max-model-len", "16384"),
         small=("--num-gpu-blocks-override", "3751"),
         fit_requests=400,
         burst_requests=300,
@@ -69,7 +69,7 @@ SETTINGS = {
     ),
     "toy": Setting(
         model="toy",
-        device=("--device", "cpu", "--clock", "processor"),
+        device=("--device", "cpu", "--clock", "steady"),
         chat=("--prompt-tokens", "14", "--output-tokens", "6"),
         other=("--prompt-tokens", "10", "--output-tokens", "9"),
         flags=("--max-num-seqs", "4", "--max-num-batched-tokens", "32", "--block-size", "4"),

@@ -1,6 +1,6 @@
 """Record the toy engine on this machine's CPU: the logs that the tests and docs compare with.
 
-    python tests/benchmarks/record_toy.py [--out tests/fixtures/groundtruth] [--clock processor]
+    python tests/benchmarks/record_toy.py [--out tests/fixtures/groundtruth] [--clock steady]
 
     fit/      what step times are fitted to, and nothing else: crowds, trickles, swaps; recorded
               before, between and after the others, as a host is not always equally fast
@@ -10,9 +10,10 @@
     recompute, swap   a small pool, all at once, twice
     prefix    prompts that begin alike, twice
 
-Needs about 15 minutes of a core of its own. ``--clock wall`` waits for arrivals and sees the
-machine's other work; ``processor`` is the time of the serving thread and waits for nobody. A log
-that is there is not made again, so that a run that was stopped goes on.
+Needs about 20 minutes of a core. ``--clock wall`` waits for arrivals and sees the machine's other
+work; ``processor`` is the time of the serving thread and waits for nobody; ``steady`` is that time
+corrected for how fast the processor is. A log that is there is not made again, so that a run that
+was stopped goes on.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kvsim.calibration.engine.clock import CLOCKS
 from kvsim.calibration.engine.fitted import fit_logs
 from kvsim.calibration.engine.log_reader import Log, read_log
 from kvsim.calibration.engine.shape import TOY
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Record what is not there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "tests" / "fixtures" / "groundtruth")
-    parser.add_argument("--clock", default="processor", choices=("processor", "wall"))
+    parser.add_argument("--clock", default="steady", choices=CLOCKS)
     parser.add_argument("--requests", type=int, default=NUM_REQUESTS)
     read = parser.parse_args(arguments)
     out, count = read.out, read.requests
