@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from kvsim.traces.intake import Intake, take_in
 from support import virtual_engine as virtual
 
 FOLDER = Path(__file__).parent / "benchmarks"
@@ -71,6 +72,16 @@ def test_every_step_in_its_order(
     ]
     assert rates == pytest.approx([rates[0] * part for part in (1, 1.5, 1.5, 1.8)], rel=1e-4)
     assert "recompute: FAILED" in capsys.readouterr().out
+
+
+def test_no_request_is_longer_than_the_engine(script: ModuleType) -> None:
+    setting = script.SETTINGS["llama-3-8b"]
+    longest = int(setting.flags[setting.flags.index("--max-model-len") + 1])
+    for (_, workload), seeds in ((setting.chat, (1, 101, 102)), (setting.other, (2, 3, 103))):
+        for seed in seeds:
+            asked = Intake(workload=workload, num_requests=2000, seed=seed)
+            trace = take_in(asked).trace
+            assert (trace.prompt_tokens + trace.output_tokens).max() <= longest
 
 
 def test_what_is_done_is_not_done_again(
