@@ -44,15 +44,19 @@ def refused(*arguments: str) -> str:
 def test_a_run_writes_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     flags = ("--block-size", "4", "--max-num-seqs", "2", "--num-gpu-blocks-override", "9")
-    result = run(*TOY, *REQUESTS, *flags, "--clock", "processor", "--out", "gt", "--name", "load")
+    result = run(*TOY, *REQUESTS, *flags, "--clock", "steady", "--out", "gt", "--name", "load")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("Wrote gt/load.jsonl.gz: 3 requests, ")
     log = read_log(Path("gt/load.jsonl.gz"))
     assert log.is_whole
     asked = {"block_size": 4, "max_num_seqs": 2, "num_gpu_blocks": 9, "max_model_len": 128}
     assert asked.items() <= dict(log.header.flags).items()
-    assert log.header.hardware["clock"] == "processor"
+    assert log.header.hardware["clock"] == "steady"
     assert max(step.running for step in log.steps) == 2
+    for step in log.steps:
+        parts = step.schedule_s + step.prepare_s + step.launch_s + step.sync_s + step.update_s
+        assert parts == pytest.approx(step.wall_s, abs=1e-6)
+        assert min(step.prepare_s, step.launch_s, step.sync_s) >= 0
     again = refused(*TOY, *REQUESTS, "--out", "gt", "--name", "load")
     assert again == (
         "out(='gt') holds load.jsonl.gz: give another name, or add --force to replace it."

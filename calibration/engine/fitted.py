@@ -1,43 +1,32 @@
 """Step times fitted to an engine's own logs: what a host and its kernels make of a step's shape.
 
-    eager    max(floor, base + decode * decodes + context * decode contexts
-                       + chunk * chunks + token * their new tokens + pair * (query, key) pairs)
+    eager    max(floor, base + decode * decodes + tile * tiles of their keys
+                       + context * decode contexts + chunk * chunks + token * their new tokens
+                       + pair * (query, key) pairs)
     graph    base + row * rows of the graph's bucket + context * decode contexts
     moves    call + block * blocks, of swaps out, swaps in and copies, in the step that makes them
 
-A step without chunks runs a captured graph where there are some: filled up to the next bucket. The
-floor is what the host needs to launch kernels one by one, however little they do. No term is
-negative. Least squares on relative errors (each step weighs the same), so that short steps count.
-A step's time is its period (see ``periods``).
+The decode kernel reads keys a tile at a time: a context of one token more than a tile costs a
+second one. A batch is known by its longest context and the sum of all; the others are taken to be
+of equal length. A step without chunks runs a captured graph where there are some, filled up to the
+next bucket. The floor is what the host needs to launch kernels one by one, however little they do.
+``fitting`` finds the terms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from math import ceil
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import nnls
 
-from ..step_cost import NS_PER_S, UNBOUNDED, Band, Batch, Line, StepCost, highest
+from ..step_cost import UNBOUNDED, Band, Batch, Line, StepCost, highest
 from .graph_buckets import BUCKETS, bucket_of
-from .log_reader import Log
-from .periods import periods_s
 from .records import StepRecord
-from .shape import LlamaShape
 
-LEAST_STEPS = 20
-EAGER = ("base", "decode", "context", "chunk", "token", "pair")
+EAGER = ("base", "decode", "tile", "context", "chunk", "token", "pair")
 GRAPH = ("base", "row", "context")
 MOVES = ("out_call", "out_block", "in_call", "in_block", "copy_call", "copy_block")
-_FLOORS = np.linspace(0.0, 0.6, 13)
-"""Quantiles of the eager steps' times that are tried as their floor."""
-_WORTH = 0.9
-"""A floor must leave so much of the squared error, or less."""
-_BAND_QUANTILES = (0.05, 0.95)
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,30 +35,44 @@ class FittedCost(StepCost):
 
     eager_ns: tuple[float, ...]
     """In the order of ``EAGER``."""
+    tile_tokens: int
+    """Keys that the decode kernel reads at once."""
     graph_ns: tuple[float, ...] = ()
     """In the order of ``GRAPH``; empty where no step ran in a graph."""
     floor_ns: float = 0.0
     num_steps: int
     band: Band
     source: str = field(default="fitted", init=False)
+    uses_longest: bool = field(default=True, init=False)
 
     def step_ns(self, batch: Batch) -> float:
         """Nanoseconds of one engine step of this shape."""
         batch = _plain(batch)
         bucket = self._bucket(batch)
         if bucket:
-            return float(np.dot(self.graph_ns, _graph_units(batch, bucket)))
-        return max(self.floor_ns, float(np.dot(self.eager_ns, _eager_units(batch))))
+            return float(np.dot(self.graph_ns, graph_units(batch, bucket)))
+        return max(self.floor_ns, float(np.dot(self.eager_ns, self._units(batch))))
 
     def decode_line(self, batch: Batch) -> Line:
-        """Each decode's context grows by one a step; the floor bends it."""
+        """Each decode's context grows by one a step; the floor bends it, and the next tile."""
         bucket = self._bucket(batch)
         terms, names = (self.graph_ns, GRAPH) if bucket else (self.eager_ns, EAGER)
-        units = _graph_units(batch, bucket) if bucket else _eager_units(batch)
+        units = graph_units(batch, bucket) if bucket else self._units(batch)
         slope_ns = terms[names.index("context")] * batch.num_decodes
-        line = Line(float(np.dot(terms, units)), slope_ns, UNBOUNDED)
+        steps = UNBOUNDED if bucket else self._steps_in_tiles(batch)
+        line = Line(float(np.dot(terms, units)), slope_ns, steps)
         floor_ns = 0.0 if bucket else self.floor_ns
         return highest((line, Line(floor_ns, 0.0, UNBOUNDED))) if floor_ns else line
+
+    def _units(self, batch: Batch) -> tuple[float, ...]:
+        return eager_units(batch, self.tile_tokens)
+
+    def _steps_in_tiles(self, batch: Batch) -> int:
+        """For how many steps nobody begins another tile."""
+        if not self.eager_ns[EAGER.index("tile")]:
+            return UNBOUNDED
+        lengths = _lengths(batch)
+        return min(int(-length % self.tile_tokens) + 1 for length in lengths) if lengths else 1
 
     def _bucket(self, batch: Batch) -> int:
         if batch.chunks or not self.graph_ns:
@@ -117,59 +120,6 @@ class FittedMoves:
         return asdict(self)
 
 
-def fit_logs(logs: Sequence[Log]) -> tuple[FittedCost, FittedMoves]:
-    """Fit step times and moves to the steps of runs of one shape on one host.
-
-    Steps in which kernels were compiled are left out.
-
-    Raises:
-        ValueError: too few steps.
-    """
-    pairs = [
-        (step, period)
-        for log in logs
-        for step, period in zip(log.steps, periods_s(log.steps), strict=True)
-        if step.rows and not step.compiled
-    ]
-    if len(pairs) < LEAST_STEPS:
-        raise ValueError(f"fit(={len(pairs)} steps) must have >= {LEAST_STEPS} steps.")
-    steps = [step for step, _ in pairs]
-    times_ns = np.array([period for _, period in pairs]) * NS_PER_S
-    moves = np.array([_move_units(step) for step in steps])
-    graphs = np.array([bool(step.bucket) for step in steps])
-    eager = ~graphs
-    graph_ns: tuple[float, ...] = ()
-    moved_ns = np.zeros(len(MOVES))
-    predicted = np.zeros(len(steps))
-    eager_ns, floor_ns = np.zeros(len(EAGER)), 0.0
-    if eager.any():
-        units = np.array([_eager_units(batch_of(step)) for step in steps])[eager]
-        found = _least(np.hstack([units, moves[eager]]), times_ns[eager])
-        eager_ns, moved_ns = found[: len(EAGER)], found[len(EAGER) :]
-        rest = times_ns[eager] - moves[eager] @ moved_ns
-        eager_ns, floor_ns = _with_floor(units, np.maximum(rest, 1.0), eager_ns)
-        predicted[eager] = np.maximum(units @ eager_ns, floor_ns) + moves[eager] @ moved_ns
-    if graphs.any():
-        units = np.array([_graph_units(batch_of(step), step.bucket) for step in steps])[graphs]
-        rest = times_ns[graphs] - moves[graphs] @ moved_ns
-        found = _least(units, np.maximum(rest, 1.0))
-        graph_ns = tuple(found.tolist())
-        predicted[graphs] = units @ found + moves[graphs] @ moved_ns
-    low, high = np.quantile(times_ns / predicted, _BAND_QUANTILES)
-    shape = LlamaShape(**logs[0].header.model)
-    cost = FittedCost(
-        eager_ns=tuple(eager_ns.tolist()),
-        graph_ns=graph_ns,
-        floor_ns=floor_ns,
-        num_steps=len(steps),
-        band=Band(
-            low=min(float(low), 1.0), high=max(float(high), 1.0), source="residuals of the fit"
-        ),
-    )
-    block_bytes = shape.kv_bytes_per_token * int(logs[0].header.flags["block_size"])
-    return cost, FittedMoves(terms_ns=tuple(moved_ns.tolist()), block_bytes=block_bytes)
-
-
 def batch_of(step: StepRecord) -> Batch:
     """The shape of a logged step; a row of one new token decodes."""
     decodes = [row for row in step.rows if row.new_tokens == 1]
@@ -187,17 +137,40 @@ def _plain(batch: Batch) -> Batch:
     ones = [past + 1 for new, past in batch.chunks if new == 1]
     if not ones:
         return batch
+    longest = batch.longest_context_tokens
+    known = bool(longest) or not batch.num_decodes
     return batch._replace(
         num_decodes=batch.num_decodes + len(ones),
         decode_context_tokens=batch.decode_context_tokens + sum(ones),
+        longest_context_tokens=max(longest, *ones) if known else 0,
         chunks=tuple(chunk for chunk in batch.chunks if chunk[0] > 1),
     )
 
 
-def _eager_units(batch: Batch) -> tuple[float, ...]:
+def _lengths(batch: Batch) -> tuple[float, ...]:
+    """Contexts of the longest decode and of each of the others, as far as they are known."""
+    count, total = batch.num_decodes, batch.decode_context_tokens
+    if not count:
+        return ()
+    longest = batch.longest_context_tokens or total / count
+    return (longest,) if count == 1 else (longest, (total - longest) / (count - 1))
+
+
+def _tiles(batch: Batch, tile_tokens: int) -> int:
+    lengths = _lengths(batch)
+    counts = (1, batch.num_decodes - 1)
+    return sum(
+        count * max(1, ceil(length / tile_tokens))
+        for count, length in zip(counts, lengths, strict=False)
+    )
+
+
+def eager_units(batch: Batch, tile_tokens: int) -> tuple[float, ...]:
+    """How much of each term of ``EAGER`` a batch has."""
     return (
         1.0,
         batch.num_decodes,
+        _tiles(batch, tile_tokens),
         batch.decode_context_tokens,
         len(batch.chunks),
         sum(new for new, _ in batch.chunks),
@@ -205,37 +178,6 @@ def _eager_units(batch: Batch) -> tuple[float, ...]:
     )
 
 
-def _graph_units(batch: Batch, bucket: int) -> tuple[float, ...]:
+def graph_units(batch: Batch, bucket: int) -> tuple[float, ...]:
+    """The same of ``GRAPH``, in a graph of so many rows."""
     return 1.0, bucket, batch.decode_context_tokens
-
-
-def _move_units(step: StepRecord) -> tuple[float, ...]:
-    counts = (step.swapped_out_blocks, step.swapped_in_blocks, step.copied_blocks)
-    return tuple(value for count in counts for value in (float(count > 0), float(count)))
-
-
-def _least(units: Floats, times_ns: Floats) -> Floats:
-    """Terms >= 0 with the least squared relative errors."""
-    scale = units.max(axis=0)
-    scale[scale == 0] = 1.0
-    found, _ = nnls(units / scale / times_ns[:, None], np.ones(len(times_ns)))
-    terms: Floats = found / scale
-    return terms
-
-
-def _with_floor(units: Floats, times_ns: Floats, terms: Floats) -> tuple[Floats, float]:
-    """A floor where it explains more than the terms alone, with the terms of what lies above."""
-    best, floor_ns = _WORTH * _error(units @ terms, times_ns), 0.0
-    for candidate in np.quantile(times_ns, _FLOORS):
-        above = times_ns > candidate
-        if above.sum() < LEAST_STEPS:
-            break
-        tried = _least(units[above], times_ns[above])
-        error = _error(np.maximum(units @ tried, candidate), times_ns)
-        if error < best:
-            best, floor_ns, terms = error, float(candidate), tried
-    return terms, floor_ns
-
-
-def _error(predicted: Floats, times_ns: Floats) -> float:
-    return float(np.square(predicted / times_ns - 1).sum())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...calibration.costs import step_cost
-from ...calibration.engine.fitted import fit_logs
+from ...calibration.engine.fitting import fit_logs
 from ...calibration.engine.log_reader import Log, read_log
 from ...calibration.engine.shape import LlamaShape
 from ...calibration.gpus import load_gpu

@@ -138,7 +138,7 @@ class Truth(Session):
 
     def capacity_per_s(self) -> float:
         """Of the loads' workload, with step times of the fit."""
-        from kvsim.calibration.engine.fitted import fit_logs
+        from kvsim.calibration.engine.fitting import fit_logs
         from kvsim.calibration.engine.log_reader import read_log
         from kvsim.sim.groundtruth.asked import find_logs
         from kvsim.sim.groundtruth.loads import capacity_per_s

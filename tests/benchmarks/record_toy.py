@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from kvsim.calibration.engine.clock import CLOCKS
-from kvsim.calibration.engine.fitted import fit_logs
+from kvsim.calibration.engine.fitting import fit_logs
 from kvsim.calibration.engine.log_reader import Log, read_log
 from kvsim.calibration.engine.shape import TOY
 from kvsim.sim.deployment import Deployment

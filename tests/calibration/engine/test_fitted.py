@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kvsim.calibration.engine.fitted import EAGER, FittedCost, FittedMoves, batch_of, fit_logs
+from kvsim.calibration.engine.fitted import EAGER, FittedCost, FittedMoves, batch_of
+from kvsim.calibration.engine.fitting import fit_logs
 from kvsim.calibration.engine.log import Header
 from kvsim.calibration.engine.log_reader import Log, read_log
 from kvsim.calibration.engine.records import StepRecord
@@ -102,15 +103,61 @@ def test_a_floor_is_found_where_short_steps_last_as_long() -> None:
 
 
 def test_a_run_of_decodes_is_a_line_with_a_floor() -> None:
-    cost = FittedCost(eager_ns=(1e6, 1e6, 1e4, 0, 0, 0), floor_ns=5e6, num_steps=20, band=BAND)
+    terms = (1e6, 1e6, 0, 1e4, 0, 0, 0)
+    cost = FittedCost(eager_ns=terms, tile_tokens=64, floor_ns=5e6, num_steps=20, band=BAND)
     batch = Batch(num_decodes=2, decode_context_tokens=100)  # 4 ms, and 0.02 ms more each step
     spans = [cost.span_s(batch, k) for k in (10, 50, 60, 100)]
     steps = [max(5e-3, 4e-3 + 2e-5 * j) for j in range(100)]
     assert spans == pytest.approx([sum(steps[:k]) for k in (10, 50, 60, 100)])
 
 
+def test_a_context_beyond_a_tile_costs_a_second_one() -> None:
+    """5 ms, 1 ms a decode, 3 ms a tile of 64 keys."""
+    cost = FittedCost(eager_ns=(5e6, 1e6, 3e6, 0, 0, 0, 0), tile_tokens=64, num_steps=20, band=BAND)
+
+    def step_ns(*contexts: int) -> float:
+        total, longest = sum(contexts), max(contexts)
+        return cost.step_ns(
+            Batch(
+                num_decodes=len(contexts),
+                decode_context_tokens=total,
+                longest_context_tokens=longest,
+            )
+        )
+
+    assert step_ns(64) == 5e6 + 4e6
+    assert step_ns(65) == 5e6 + 7e6
+    assert step_ns(10, 65) == 5e6 + 2e6 + 3 * 3e6
+    assert step_ns(130, 65, 60, 20) == 5e6 + 4e6 + 6 * 3e6, "the others: 48 each"
+    batch = Batch(num_decodes=2, decode_context_tokens=160, longest_context_tokens=120)
+    line = cost.decode_line(batch)  # 120 and 40
+    assert (line.first_ns, line.slope_ns, line.num_steps) == (5e6 + 2e6 + 9e6, 0, 9)
+    singles, now = 0.0, batch
+    for _ in range(60):
+        singles += cost.step_s(now)
+        now = now._replace(
+            decode_context_tokens=now.decode_context_tokens + 2,
+            longest_context_tokens=now.longest_context_tokens + 1,
+        )
+    assert cost.span_s(batch, 60) == pytest.approx(singles)
+
+
+def test_tiles_are_found_in_a_log() -> None:
+    steps = [
+        decodes(count, context, wall_s=0.005 + count * (0.001 + 0.003 * -(-context // 64)))
+        for count in (1, 2, 3, 5)
+        for context in (10, 50, 64, 65, 100, 129)
+    ]
+    cost, _ = fit_logs([log_of(steps)])
+    assert cost.tile_tokens == 64
+    found = dict(zip(EAGER, cost.eager_ns, strict=True))
+    assert found["tile"] == pytest.approx(3e6, rel=1e-3)
+    assert found["decode"] == pytest.approx(1e6, rel=1e-2)
+
+
 def test_a_chunk_of_one_token_is_a_decode() -> None:
-    cost = FittedCost(eager_ns=(1e6, 2e6, 1e4, 5e7, 5e7, 5e7), num_steps=20, band=BAND)
+    terms = (1e6, 2e6, 0, 1e4, 5e7, 5e7, 5e7)
+    cost = FittedCost(eager_ns=terms, tile_tokens=64, num_steps=20, band=BAND)
     assert cost.step_ns(Batch(chunks=((1, 9),))) == pytest.approx(1e6 + 2e6 + 1e5)
     assert batch_of(step(0.0, (0, 1, 9), (1, 4, 0))) == Batch(
         num_decodes=1, decode_context_tokens=10, chunks=((4, 0),), longest_context_tokens=10

@@ -46,8 +46,8 @@ def test_the_pool_decides() -> None:
     assert memory_sheet(found).rows[-1][0] == "KV pool"
     more = MeasuredMemory(
         total_bytes=GPU.total_memory_bytes,
-        weight_bytes=RUN.shape.weight_bytes + (4 << 30),
-        activation_bytes=1 << 30,
+        weight_bytes=RUN.shape.weight_bytes,
+        activation_bytes=5 << 30,
         runtime_bytes=1 << 29,
         graph_bytes=1 << 28,
     )
