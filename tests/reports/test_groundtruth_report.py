@@ -78,6 +78,7 @@ def test_both_sides_are_drawn(truths: tuple[Truth, ...]) -> None:
         running, pool = over_time(truths[0]).figure.axes
         measured, predicted = (line.get_ydata() for line in running.lines)
         assert measured == pytest.approx(predicted, abs=0.01)
+        assert measured.max() > 2, "requests, not a share"
         measured, predicted = (line.get_ydata().mean() for line in pool.lines)
         assert measured == pytest.approx(predicted, rel=0.01), "a run of steps is drawn as its mean"
         (scatter, *_) = pictures["step-times"].figure.axes

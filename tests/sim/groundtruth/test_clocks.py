@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kvsim.calibration.engine.fitted import batch_of
+from kvsim.calibration.engine.log_reader import read_log
+from kvsim.calibration.engine.shape import SHAPES
+from kvsim.calibration.profile.store import write_profile
+from kvsim.calibration.step_cost import Batch
+from kvsim.sim.groundtruth.clocks import clock_of
 from kvsim.sim.groundtruth.truth import compare_logs
 from support import virtual_engine as virtual
+from support.profiles import make_profile
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +46,30 @@ def test_step_times_must_come_from_somewhere(logs: tuple[Path, Path]) -> None:
         compare_logs([run], fit=[fit], profile="h100.json")
     with pytest.raises(ValueError, match=r"^logs must name at least one file\.$"):
         compare_logs([], fit=[fit])
+
+
+def test_a_profile_of_the_card_takes_the_place_of_a_fit(tmp_path: Path) -> None:
+    """Its step times, and its links for the moves; a profile is of one shape."""
+    path = tmp_path / "h200.json"
+    write_profile(make_profile(), (), path)
+    served = virtual.serve(
+        tmp_path / "run.jsonl",
+        virtual.chat(3),
+        block_size=16,
+        header={"model": asdict(SHAPES["llama-3-8b"]), "hardware": {"name": "NVIDIA H200"}},
+    )
+    log = read_log(served)
+    cost, moves = clock_of([(served, log)], profile=str(path))
+    assert cost.source == "measured"
+    batch = Batch(num_decodes=4, decode_context_tokens=400)
+    layers_ns = 32 * 1e3 * (100 + 50 + 300 + 200 + 10)
+    assert cost.step_ns(batch) > layers_ns + 400e3, "linear layers, attention, the head"
+    assert moves is not None
+    assert moves.swap_ns(10) > moves.swap_ns(1) > 0
+    (truth,) = compare_logs([served], profile=str(path))
+    predicted = [cost.step_ns(batch_of(step)) / 1e9 for step in log.steps]
+    assert truth.forced.predicted_s == pytest.approx(predicted)
+    assert truth.origin == cost.origin
 
 
 def test_what_is_fitted_to_is_not_predicted(logs: tuple[Path, Path]) -> None:
