@@ -166,3 +166,15 @@ def test_the_same_logs_give_the_same_values(fit: list[Path], tmp_path: Path) -> 
     path = virtual.serve(tmp_path / "run.jsonl", virtual.chat(13))
     first, again = (json.dumps(truths_json(compare_logs([path], fit=fit))) for _ in range(2))
     assert first == again
+
+
+def test_the_formats_page_names_every_key(fit: list[Path], tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "formats.md").read_text(encoding="utf-8")
+    path = virtual.serve(tmp_path / "run.jsonl", virtual.chat(14))
+    values: Any = truths_json(compare_logs([path], fit=fit))
+    log = values["logs"][0]
+    header = json.loads(path.read_text().splitlines()[0])
+    keys = [*values, *log, *log["steps"][0], *log["figures"][0], *header, *header["trace"]]
+    shown = {"log", "num_compiled", "whole"}  # plain words
+    for name in set(keys) - shown:
+        assert f"`{name}`" in page, name
