@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from ...calibration.costs import step_cost
 from ...calibration.engine.fitting import fit_logs
+from ...calibration.engine.graph_buckets import buckets_up_to
+from ...calibration.engine.host_fit import host_of
 from ...calibration.engine.log_reader import Log, read_log
 from ...calibration.engine.shape import LlamaShape
 from ...calibration.gpus import load_gpu
+from ...calibration.host import HostTimes
 from ...calibration.models import load_model
 from ...calibration.moves import block_moves, profile_for
+from ...calibration.operator_cost import OperatorCost
 from ...calibration.profile.store import read_profile
 from ...calibration.step_cost import StepCost
 from ..moved import Moves
@@ -32,19 +37,17 @@ def clock_of(
 
     Args:
         logs: what will be predicted.
-        fit: logs of the same host and shape that the times are fitted to, none of them in ``logs``.
+        fit: logs of the same host and shape that the times are fitted to, none of them in ``logs``;
+            beside a profile the host's only.
         profile: of the card, by ``kvsim calibrate``: measured apart from any run.
 
     Raises:
-        ValueError: both or none, a log that is fitted to and predicted, another host or shape.
+        ValueError: none of both, a log that is fitted to and predicted, another host or shape.
     """
-    if bool(fit) == (profile is not None):
+    if not fit and profile is None:
         raise ValueError(
-            "fit and profile exclude each other, and one of them must say what a step costs: "
-            "--fit LOG, or --profile PROFILE.json."
+            "fit or profile must say what a step costs: --fit LOG, or --profile PROFILE.json."
         )
-    if profile is not None:
-        return _of_profile(logs[0][1], profile)
     predicted = {path.resolve() for path, _ in logs}
     read = []
     for path in fit:
@@ -52,7 +55,10 @@ def clock_of(
             raise ValueError(f"fit(={path.name!r}) must not be among the logs that it predicts.")
         read.append((path, read_log(path)))
     check_alike([*logs, *read])
-    return Clock(*fit_logs([log for _, log in read]))
+    fitted = [log for _, log in read]
+    if profile is None:
+        return Clock(*fit_logs(fitted))
+    return _of_profile(logs[0][1], profile, host_of(fitted) if fitted else None)
 
 
 def check_alike(logs: Sequence[tuple[Path, Log]]) -> None:
@@ -82,7 +88,7 @@ def _said(log: Log) -> dict[str, object]:
     }
 
 
-def _of_profile(log: Log, path: str) -> Clock:
+def _of_profile(log: Log, path: str, host: HostTimes | None) -> Clock:
     flags, profile = log.header.flags, read_profile(path)
     model, gpu = load_model(str(log.header.model["name"])), load_gpu(profile.hardware.gpu)
     block_size = int(flags["block_size"])
@@ -98,6 +104,10 @@ def _of_profile(log: Log, path: str) -> Clock:
         async_scheduling=False,
         block_size=block_size,
     )
+    if isinstance(cost, OperatorCost):
+        eager = bool(flags["enforce_eager"])
+        captured = () if eager else buckets_up_to(int(flags["max_num_seqs"]))
+        cost = replace(cost, capture_sizes=captured, host=host or cost.host)
     moves = block_moves(
         model=model,
         gpu=gpu,

@@ -224,7 +224,8 @@ def reported(truth: Truth, logs: str, by: str, folder: str) -> int:
     out = truth.out.resolve()
     source = out / folder / "fit" if by == "fit" else out / "card" / "profile.json"
     page = ("--out", str(out / folder / f"report-{by}"))
-    command = ("groundtruth", "report", str(out / logs), f"--{by}", str(source), *page)
+    host = ("--fit", str(out / "fit")) if by == "profile" else ()
+    command = ("groundtruth", "report", str(out / logs), f"--{by}", str(source), *host, *page)
     return truth.python("report", (*KVSIM, *command))
 
 

@@ -10,13 +10,19 @@ from typing import Any
 import pytest
 
 from kvsim.calibration.engine.fitted import batch_of
+from kvsim.calibration.engine.host_fit import host_of
+from kvsim.calibration.engine.log import Header, LogWriter
 from kvsim.calibration.engine.log_reader import read_log
 from kvsim.calibration.engine.shape import SHAPES
+from kvsim.calibration.operator_cost import OperatorCost
 from kvsim.calibration.profile.store import write_profile
 from kvsim.calibration.step_cost import Batch
+from kvsim.sim.deployment import Deployment
 from kvsim.sim.groundtruth.clocks import clock_of
 from kvsim.sim.groundtruth.truth import compare_logs
+from kvsim.traces.embedded import trace_json
 from support import virtual_engine as virtual
+from support.logged import step
 from support.profiles import make_profile
 
 
@@ -42,8 +48,6 @@ def test_step_times_must_come_from_somewhere(logs: tuple[Path, Path]) -> None:
     fit, run = logs
     with pytest.raises(ValueError, match=r"--fit LOG, or --profile PROFILE\.json\.$"):
         compare_logs([run])
-    with pytest.raises(ValueError, match="exclude each other"):
-        compare_logs([run], fit=[fit], profile="h100.json")
     with pytest.raises(ValueError, match=r"^logs must name at least one file\.$"):
         compare_logs([], fit=[fit])
 
@@ -70,6 +74,45 @@ def test_a_profile_of_the_card_takes_the_place_of_a_fit(tmp_path: Path) -> None:
     predicted = [cost.step_ns(batch_of(step)) / 1e9 for step in log.steps]
     assert truth.forced.predicted_s == pytest.approx(predicted)
     assert truth.origin == cost.origin
+    assert isinstance(cost, OperatorCost)
+    assert cost.capture_sizes == (1, 2, 4), "the engine's graphs, not vLLM's"
+
+
+def test_beside_a_profile_logs_say_what_the_host_does(tmp_path: Path) -> None:
+    """1.5 ms and 20 us a row in a graph; 0.2 ms for the launches of each of 32 layers."""
+    header = Header(
+        engine="mini",
+        hardware={"name": "NVIDIA H200", "clock": "wall"},
+        software={},
+        model=asdict(SHAPES["llama-3-8b"]),
+        flags=asdict(Deployment(max_model_len=8192)) | {"num_gpu_blocks": 99},
+        trace=trace_json(virtual.chat(1)),
+    )
+    path = tmp_path / "fit.jsonl"
+    with LogWriter(path, header) as log:
+        for n in range(30):
+            rows = [(row, 1, 40) for row in range(1 + n % 4)]
+            host_s = 1.5e-3 + 20e-6 * len(rows)
+            log.step(step(n, *rows, wall_s=0.009 + host_s, gpu_s=0.009, bucket=4))
+            chunk = {"wall_s": 0.02, "gpu_s": 0.015, "launch_s": 32 * 0.2e-3}
+            log.step(step(n + 0.5, (99, 16, 0), **chunk))
+        log.end({"why": "done"})
+    host = host_of([read_log(path)])
+    assert host.step_s == pytest.approx(1.5e-3, rel=1e-3)
+    assert host.per_request_s == pytest.approx(20e-6, rel=1e-2)
+    assert host.eager_layer_s == host.piecewise_layer_s == pytest.approx(0.2e-3)
+    profile = str(write_profile(make_profile(), (), tmp_path / "h200.json")[0])
+    head = {"model": header.model, "hardware": header.hardware}
+    served = virtual.serve(tmp_path / "run.jsonl", virtual.chat(3), block_size=16, header=head)
+    run = [(served, read_log(served))]
+    batch = Batch(num_decodes=4, decode_context_tokens=400, longest_context_tokens=100)
+    alone, _ = clock_of(run, profile=profile)
+    both, _ = clock_of(run, fit=[path], profile=profile)
+    assert isinstance(alone, OperatorCost)
+    more = host.ns(4) - alone.host.ns(4)
+    assert both.step_ns(batch) - alone.step_ns(batch) == pytest.approx(more, rel=1e-6)
+    with pytest.raises(ValueError, match=r"^fit\(=0 steps with a graph on a GPU\) must have >= 20"):
+        host_of([read_log(served)])
 
 
 def test_what_is_fitted_to_is_not_predicted(logs: tuple[Path, Path]) -> None:
