@@ -1,8 +1,10 @@
 """Step times fitted to an engine's own logs: what a host and its kernels make of a step's shape.
 
-    eager    max(floor, base + decode * decodes + tile * tiles of their keys
-                       + context * decode contexts + chunk * chunks + token * their new tokens
-                       + pair * (query, key) pairs)
+    eager    max(floor, base
+                        + decoding + decode * decodes + tile * tiles of their keys
+                                   + context * decode contexts       where somebody decodes
+                        + prefilling + chunk * chunks + token * their new tokens
+                                     + pair * (query, key) pairs     where somebody prefills)
     graph    base + row * rows of the graph's bucket + context * decode contexts
     moves    call + block * blocks, of swaps out, swaps in and copies, in the step that makes them
 
@@ -24,7 +26,17 @@ from ..step_cost import UNBOUNDED, Band, Batch, Line, StepCost, highest
 from .graph_buckets import BUCKETS, bucket_of
 from .records import StepRecord
 
-EAGER = ("base", "decode", "tile", "context", "chunk", "token", "pair")
+EAGER = (
+    "base",
+    "decoding",
+    "decode",
+    "tile",
+    "context",
+    "prefilling",
+    "chunk",
+    "token",
+    "pair",
+)
 GRAPH = ("base", "row", "context")
 MOVES = ("out_call", "out_block", "in_call", "in_block", "copy_call", "copy_block")
 
@@ -169,9 +181,11 @@ def eager_units(batch: Batch, tile_tokens: int) -> tuple[float, ...]:
     """How much of each term of ``EAGER`` a batch has."""
     return (
         1.0,
+        float(batch.num_decodes > 0),
         batch.num_decodes,
         _tiles(batch, tile_tokens),
         batch.decode_context_tokens,
+        float(bool(batch.chunks)),
         len(batch.chunks),
         sum(new for new, _ in batch.chunks),
         sum(new * (past + (new + 1) / 2) for new, past in batch.chunks),

@@ -54,7 +54,7 @@ def draw(name: str, seed: int, count: int, *, prefixes: int = 0) -> Trace:
 
     def lengths(median: float, spread: float, most: int) -> np.ndarray:
         drawn = np.round(median * np.exp(spread * random.standard_normal(count)))
-        return np.clip(drawn, 2, most).astype(np.int64)
+        return np.clip(drawn, 4, most).astype(np.int64)  # the TPOT of few tokens is one step's
 
     prompts, outputs = lengths(20, 0.6, 64), lengths(8, 0.7, 32)
     lacking = {"arrival_s": np.zeros(count)}
