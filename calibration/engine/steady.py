@@ -3,9 +3,10 @@
 How fast a shared processor is drifts by tens of percent within seconds, whoever computes on it. So
 a kernel of the engine's own kind is timed between steps, and time is counted in its launches:
 
-    a step's time = its processor time * LAUNCH_NS / mean time of a launch before and behind it
+    a step's time = its processor time * LAUNCH_NS / time of a launch before and behind it
 
-The launches themselves are not counted. A second of this clock is a second of a processor that
+A launch's time is the median of several, before and behind are averaged. The launches themselves
+are not counted. A second of this clock is a second of a processor that
 needs ``LAUNCH_NS`` for a launch; nobody waits, as with ``clock.ProcessorClock``.
 """
 
@@ -13,13 +14,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
+from statistics import median
 
 from .steps import Work
 
 LAUNCH_NS = 1_000_000.0
 """Of what :func:`small_kernel` launches."""
-NUM_LAUNCHES = 3
-"""Timed together behind each step."""
+NUM_LAUNCHES = 5
+"""Timed behind each step."""
 
 
 class SteadyClock:
@@ -71,12 +74,12 @@ class SteadyClock:
         return float(self._read_ns() - self._launching_ns)
 
     def _launch_ns(self) -> float:
-        begin_ns = self._read_ns()
+        times = [self._read_ns()]
         for _ in range(NUM_LAUNCHES):
             self._launch()
-        spent_ns = self._read_ns() - begin_ns
-        self._launching_ns += spent_ns
-        return max(1.0, spent_ns / NUM_LAUNCHES)
+            times.append(self._read_ns())
+        self._launching_ns += times[-1] - times[0]
+        return max(1.0, float(median(after - before for before, after in pairwise(times))))
 
 
 def small_kernel() -> Callable[[], object]:

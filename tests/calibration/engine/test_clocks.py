@@ -59,6 +59,18 @@ def test_launches_of_the_clock_are_not_counted() -> None:
     assert clock.stamp_ns() - stamp == pytest.approx(6e6)
 
 
+def test_a_slow_launch_now_and_then_does_not_matter() -> None:
+    processor = Processor()
+    launches = iter(range(10_000))
+
+    def launch() -> None:
+        processor.compute(LAUNCH_NS * (9 if next(launches) % 4 == 0 else 1))
+
+    clock = SteadyClock(launch, processor.read)
+    processor.compute(1e8)
+    assert clock.after(WORK) == pytest.approx(1e8)
+
+
 @pytest.mark.parametrize("name", ["processor", "steady"])
 def test_nobody_waits(name: str) -> None:
     clock = clock_named(name)

@@ -63,8 +63,8 @@ def test_the_steps_are_predicted(truths: dict[str, Truth]) -> None:
 def test_what_happens_is_in_the_logs(truths: dict[str, Truth]) -> None:
     assert set(truths) == {name + repeat for name in NAMES for repeat in ("", "-again")}
     steps = {name: truth.log.steps for name, truth in truths.items()}
-    assert figures(truths["recompute"])["num_preemptions"].measured > 3
-    assert sum(step.swapped_in_blocks for step in steps["swap"]) > 10
+    assert figures(truths["recompute"])["num_preemptions"].measured > 1
+    assert sum(step.swapped_in_blocks for step in steps["swap"]) > 4
     assert sum(one.cached_tokens for one in truths["prefix"].log.requests) > 500
     assert any(len(step.rows) > 1 and step.num_tokens > 8 for step in steps["load-75"]), "mixed"
     for truth in truths.values():
