@@ -197,7 +197,6 @@ def kernels_block() -> str:
 
 def groundtruth_block() -> str:
     """The recorded toy engine against the simulator: errors, and what a repeat differs by."""
-    from kvsim.reports.compare_sheets import percent
     from kvsim.sim.groundtruth.asked import find_logs
     from kvsim.sim.groundtruth.truth import compare_logs
 
@@ -215,7 +214,7 @@ def groundtruth_block() -> str:
     for truth in truths:
         found = {one.name: one for one in truth.compared}
         cells = [
-            f"{percent(found[name].error)} ({100 * (found[name].noise or 0.0):.1f})"
+            f"{100 * found[name].error:+.1f} % ({100 * (found[name].noise or 0.0):.1f})"
             for name in shown
         ]
         lines.append(f"| {truth.name} | {' | '.join(cells)} |")

@@ -43,7 +43,7 @@ ROOMY = EngineRun(shape=TOY, deployment=FLAGS, num_gpu_blocks=129, device="cpu")
 SMALL = replace(ROOMY, num_gpu_blocks=25)
 SWAP = replace(SMALL, deployment=replace(FLAGS, preemption_mode="swap"), num_host_blocks=128)
 CACHED = replace(ROOMY, deployment=replace(FLAGS, enable_prefix_caching=True), num_gpu_blocks=49)
-NUM_REQUESTS = 48
+NUM_REQUESTS = 60
 PREFIX_LOAD = 0.35
 """Of the capacity without prefixes, which add to every prompt."""
 
