@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import calibrate, regress, sweep, traces
+from . import calibrate, groundtruth, regress, sweep, traces
 from .conform import conform
 from .fleet import fleet
 from .planning import plan, simulate
@@ -45,6 +45,7 @@ app.add_typer(traces.app, name="trace")
 app.add_typer(regress.app, name="regress")
 app.add_typer(sweep.app, name="sweep")
 app.add_typer(calibrate.app, name="calibrate")
+app.add_typer(groundtruth.app, name="groundtruth")
 
 
 @app.callback(invoke_without_command=True)

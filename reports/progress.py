@@ -32,8 +32,13 @@ class ProgressBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take it away, and draw nothing until something else is reported."""
         if self._progress is not None:
             self._progress.stop()
+        self._progress, self._tasks = None, {}
 
     def report(self, title: str, done: int, total: int) -> None:
         """So much of what the title names is done."""

@@ -64,7 +64,7 @@ def run_session(
     _say(report, 2)
     header = Header(
         engine=f"{NAME} {transformers.__version__}",
-        hardware=hardware(device),
+        hardware={**hardware(device), "clock": "wall"},
         software={**software(), NAME: transformers.__version__},
         model=asdict(shape),
         flags=dict(flags),

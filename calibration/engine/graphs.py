@@ -6,7 +6,6 @@ nothing. The lengths are read on the device (``kernels.work_list``), so one grap
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -15,25 +14,11 @@ import torch
 from .forward import Batch, Model, best
 from .inputs import Inputs
 
-BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-"""Batch sizes that are captured."""
-
 Out = tuple[torch.Tensor, torch.Tensor]
 Replay = Callable[[], Out]
 """Runs a captured step on what lies in its input buffers; gives its output buffers."""
 Capture = Callable[[Replay], Replay]
 """From a step to its replay."""
-
-
-def buckets_up_to(max_num_seqs: int) -> tuple[int, ...]:
-    """The sizes that a server of so many seats needs."""
-    return BUCKETS[: bisect_left(BUCKETS, max_num_seqs) + 1]
-
-
-def bucket_of(num_rows: int, buckets: Sequence[int]) -> int:
-    """The smallest that holds so many rows; 0 where none does."""
-    place = bisect_left(buckets, num_rows)
-    return buckets[place] if num_rows and place < len(buckets) else 0
 
 
 class Graphs:

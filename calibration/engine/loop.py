@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Protocol
 
 from .arrivals import Arrivals
@@ -109,7 +108,7 @@ class Loop:
 
     def _turn(self) -> bool:
         """A step, or a wait; False where nothing is left to do."""
-        start_ns, begin_s = self._clock.now_ns(), perf_counter()
+        start_ns, begin_s = self._clock.now_ns(), self._stamp_s()
         self._let_in(start_ns)
         work = self._steps.schedule(start_ns)
         for ended in self._steps.ended():
@@ -143,30 +142,31 @@ class Loop:
 
     def _step(self, work: Work, start_ns: float, begin_s: float) -> None:
         runner, rows = self._runner, sorted(work.rows, key=_is_chunk)
-        scheduled_s = perf_counter()
+        scheduled_s = self._stamp_s()
         bucket = runner.prepare(rows, self._history)
-        prepared_s = perf_counter()
+        prepared_s = self._stamp_s()
         runner.launch(work.moves)
-        launched_s = perf_counter()
+        launched_s = self._stamp_s()
         samplers = [row for row in rows if row.takers]
         sampled = runner.wait(len(samplers))
-        synced_s = perf_counter()
+        synced_s = self._stamp_s()
         end_ns = self._clock.after(work)
         self._take(samplers, sampled)
         for ended in self._steps.finish(end_ns):
             self._leave(ended, end_ns)
-        done_s = perf_counter()
+        done_s = self._stamp_s()
         self._num_steps += 1
+        scale = self._clock.scale
         kinds = [move.kind for move in work.moves]
         self._sink.step(
             StepRecord(
                 start_s=start_ns / NS_PER_S,
-                schedule_s=scheduled_s - begin_s,
-                prepare_s=prepared_s - scheduled_s,
-                launch_s=launched_s - prepared_s,
-                sync_s=synced_s - launched_s,
-                update_s=done_s - synced_s,
-                wall_s=done_s - begin_s,
+                schedule_s=scale * (scheduled_s - begin_s),
+                prepare_s=scale * (prepared_s - scheduled_s),
+                launch_s=scale * (launched_s - prepared_s),
+                sync_s=scale * (synced_s - launched_s),
+                update_s=scale * (done_s - synced_s),
+                wall_s=scale * (done_s - begin_s),
                 gpu_s=runner.gpu_s(),
                 rows=tuple(
                     Scheduled(row.sequence, row.new_tokens, row.past_tokens) for row in work.rows
@@ -182,6 +182,9 @@ class Loop:
                 compiled=self._compiles.taken(),
             )
         )
+
+    def _stamp_s(self) -> float:
+        return self._clock.stamp_ns() / NS_PER_S
 
     def _take(self, samplers: list[Row], sampled: Sampled) -> None:
         for row, tokens in zip(samplers, sampled.tokens, strict=True):

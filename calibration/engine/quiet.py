@@ -46,3 +46,16 @@ def no_garbage_collection() -> Iterator[None]:
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Of a CPU the framework uses one thread: how many are free would be timed, too."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from .forward import Batch, Model, best
-from .graphs import Capture, CudaCapture, Graphs, bucket_of, buckets_up_to
+from .graph_buckets import bucket_of, buckets_up_to
+from .graphs import Capture, CudaCapture, Graphs
 from .history import History
 from .inputs import Inputs
 from .pools import Pools
@@ -124,8 +125,12 @@ class Runner:
 
     @torch.inference_mode()
     def warm(self) -> None:
-        """Run eager steps of all kinds, and moves, once; on a CPU nothing is compiled."""
+        """Run eager steps of all kinds, and moves, once; on a CPU one decode and one chunk.
+
+        Nothing is compiled there, and the first step is slow all the same.
+        """
         if self.device.type != "cuda":
+            best(self._model.logits(self._inputs.blank(1, [min(2, self.size.max_model_len)])))
             return
         limits = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
         for step in warm_steps(**{name: getattr(self.size, name) for name in limits}):

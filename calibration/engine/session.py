@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from .arrivals import Arrivals
-from .clock import RealClock
+from .clock import clock_named
 from .facts import hardware, software
 from .history import History
 from .log import Header, LogWriter
 from .loop import Loop, Served
-from .quiet import no_garbage_collection
+from .quiet import no_garbage_collection, one_thread
 from .runner import EngineSize, Runner
-from .shape import LlamaShape, check_fits
+from .shape import LEAST_KV_TOKENS, LlamaShape, check_fits
 from .steps import Content, Steps
 
 Report = Callable[[str, int, int], None]
@@ -53,6 +53,20 @@ def device_for(name: str, shape: LlamaShape, *, kv_tokens: int) -> torch.device:
     return device
 
 
+def card_blocks(shape: LlamaShape, block_size: int) -> int:
+    """Blocks of a pool that takes what weights and the rest leave of the card.
+
+    Raises:
+        ValueError: there is no card, or it leaves too little for a pool worth a load.
+    """
+    if not torch.cuda.is_available():
+        raise ValueError("device(=cuda) must be an NVIDIA GPU, and there is none.")
+    total = torch.cuda.mem_get_info()[1]
+    check_fits(shape, total, kv_tokens=LEAST_KV_TOKENS)
+    left = total - shape.needed_bytes(0)
+    return int(left // (shape.kv_bytes_per_token * block_size))
+
+
 def run_session(
     handed: Handed,
     *,
@@ -61,6 +75,7 @@ def run_session(
     device: torch.device,
     path: Path,
     seed: int,
+    clock: str,
     stop_s: float,
     report: Report | None,
 ) -> Served:
@@ -73,6 +88,7 @@ def run_session(
         device: where it runs.
         path: of the log.
         seed: of weights and tokens.
+        clock: of ``clock.CLOCKS``.
         stop_s: nobody is let in later.
         report: told about progress.
     """
@@ -84,19 +100,19 @@ def run_session(
     _say(report, 2)
     header = Header(
         engine="mini",
-        hardware=hardware(device),
+        hardware={**hardware(device), "clock": clock},
         software=software(),
         model=asdict(shape),
         flags=dict(handed.flags),
         trace=dict(handed.trace),
     )
-    with LogWriter(path, header) as log, no_garbage_collection():
+    with LogWriter(path, header) as log, one_thread(), no_garbage_collection():
         served = Loop(
             steps=handed.steps,
             runner=runner,
             history=History(handed.content, vocab_size=shape.vocab_size, seed=seed),
             arrivals=handed.arrivals,
-            clock=RealClock(),
+            clock=clock_named(clock),
             sink=log,
             prompt_tokens=handed.prompt_tokens,
             stop_ns=stop_s * 1e9,

@@ -136,7 +136,7 @@ TOY = LlamaShape(
 """For a CPU: the weights are wide enough for every token to depend on all before it."""
 
 
-def shape_named(name: str) -> LlamaShape:
+def shape_named(name: str, *, field: str = "shape") -> LlamaShape:
     """A shape by its name.
 
     Raises:
@@ -145,7 +145,7 @@ def shape_named(name: str) -> LlamaShape:
     if name == TOY.name:
         return TOY
     if name not in SHAPES:
-        raise unknown_name(name, [*SHAPES, TOY.name], field="shape")
+        raise unknown_name(name, [*SHAPES, TOY.name], field=field)
     return SHAPES[name]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .graphs import BUCKETS
+from .graph_buckets import BUCKETS
 
 MOST_CHUNKS = 9
 """Of one step; more are rare, and compile when they come."""

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...calibration.engine.history import History
-from ...traces import Trace
+from ...traces.embedded import trace_json
+from ...traces.trace import Trace
 from ..content import shared_prefixes
 from ..deployment import Deployment
 from ..request import Request
@@ -48,6 +49,11 @@ def serve_by_transformers(
     """
     _check_release()
     check_loop(trace, run)
+    if run.clock != "wall":
+        raise ValueError(
+            f"clock(={run.clock}) must be wall with scheduler {run.deployment.scheduler}: the "
+            "library's own loop waits for arrivals."
+        )
     if run.device == "cpu":  # before the kernels are imported, which ask for it once
         os.environ.setdefault("TRITON_INTERPRET", "1")
     from ...calibration.continuous_batching.session import run_session
@@ -65,7 +71,7 @@ def serve_by_transformers(
         device=device_for(run.device, run.shape, kv_tokens=run.kv_tokens),
         seed=run.seed,
         flags=asdict(flags) | blocks | {"seed": run.seed},
-        trace={"name": trace.name, "digest": trace.digest, "requests": len(trace)},
+        trace=trace_json(trace),
         num_left_out=len(trace) - count,
         path=path,
         report=report,

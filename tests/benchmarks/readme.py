@@ -195,6 +195,32 @@ def kernels_block() -> str:
     return "\n".join(lines)
 
 
+def groundtruth_block() -> str:
+    """The recorded toy engine against the simulator: errors, and what a repeat differs by."""
+    from kvsim.sim.groundtruth.asked import find_logs
+    from kvsim.sim.groundtruth.truth import compare_logs
+
+    folder = ROOT / "tests" / "fixtures" / "groundtruth"
+    truths = compare_logs(find_logs([str(folder)]), fit=find_logs([str(folder / "fit")]))
+    shown = {
+        "output_tokens_per_s": "output tokens/s",
+        "ttft_p95_s": "TTFT P95",
+        "tpot_p95_s": "TPOT P95",
+        "e2e_p95_s": "E2E P95",
+        "kv_use": "KV in use",
+        "num_preemptions": "preemptions",
+    }
+    lines = [f"| run | {' | '.join(shown.values())} |", "|---" * (1 + len(shown)) + "|"]
+    for truth in truths:
+        found = {one.name: one for one in truth.compared}
+        cells = [
+            f"{100 * found[name].error:+.1f} % ({100 * (found[name].noise or 0.0):.1f})"
+            for name in shown
+        ]
+        lines.append(f"| {truth.name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def reproduced_block() -> str:
     """Every published result, full set: some minutes."""
     from kvsim.sim.reproduce.run import chosen, reproduce
@@ -223,6 +249,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "steps": steps_block,
     "derived": derived_block,
     "kernels": kernels_block,
+    "groundtruth": groundtruth_block,
 }
 if (SHARED / "measured").is_dir():  # the recording is not part of the repository
     BLOCKS["measured"] = measured_block

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from kvsim.calibration.engine.graphs import BUCKETS, CudaCapture, bucket_of, buckets_up_to
+from kvsim.calibration.engine.graph_buckets import BUCKETS, bucket_of, buckets_up_to
+from kvsim.calibration.engine.graphs import CudaCapture
 from kvsim.calibration.engine.runner import _Events
 
 

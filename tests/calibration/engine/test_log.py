@@ -16,7 +16,8 @@ import pytest
 from kvsim.calibration.engine.log import SCHEMA, Header, LogWriter
 from kvsim.calibration.engine.log_reader import Log, read_log
 from kvsim.calibration.engine.loop import Served
-from kvsim.calibration.engine.records import RequestRecord, Scheduled, StepRecord
+from kvsim.calibration.engine.records import RequestRecord
+from support.logged import step
 
 NAN = math.nan
 HEADER = Header(
@@ -27,25 +28,6 @@ HEADER = Header(
     flags={"block_size": 4},
     trace={"name": "t", "digest": "d", "requests": 3},
 )
-
-
-def step(start_s: float, *rows: tuple[int, int, int], **more: int | float) -> StepRecord:
-    """A step of 12.5 ms; rows are ``(sequence, new, past)``."""
-    values: dict[str, int | float] = {
-        "schedule_s": 0.001,
-        "prepare_s": 0.0015,
-        "launch_s": 0.002,
-        "sync_s": 0.0075,
-        "update_s": 0.0005,
-        "wall_s": 0.0125,
-        "gpu_s": NAN,
-        "bucket": 0,
-        "running": len(rows),
-        "waiting": 0,
-        "used_blocks": 7,
-    }
-    scheduled = tuple(Scheduled(*row) for row in rows)
-    return StepRecord(start_s=start_s, rows=scheduled, **(values | more))  # type: ignore[arg-type]
 
 
 STEPS = [

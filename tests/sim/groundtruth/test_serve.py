@@ -14,6 +14,7 @@ from kvsim.calibration.engine.shape import TOY
 from kvsim.sim.deployment import Deployment
 from kvsim.sim.groundtruth.serve import EngineRun, serve_trace
 from kvsim.traces import Trace
+from kvsim.traces.embedded import trace_from_json
 
 FLAGS = Deployment(max_model_len=32, block_size=4, max_num_seqs=4, max_num_batched_tokens=16)
 RUN = EngineRun(shape=TOY, deployment=FLAGS, num_gpu_blocks=9, device="cpu")
@@ -42,7 +43,8 @@ def test_a_run_and_its_log(tmp_path: Path) -> None:
     assert log.end["num_steps"] == len(log.steps)
     assert log.header.model["name"] == "toy"
     assert log.header.flags["num_gpu_blocks"] == 9
-    assert log.header.trace == {"name": "three", "digest": trace().digest, "requests": 3}
+    assert log.header.hardware["clock"] == "wall"
+    assert trace_from_json(log.header.trace).digest == trace().digest
     assert said[-1][1] == said[-1][2]
     assert sum(one.output_tokens for one in log.requests) == 7
     computed = sum(step.num_tokens for step in log.steps)
