@@ -9,7 +9,7 @@
     again         load-75 once more: the noise floor
     burst         another workload, all at once, twice
     recompute, swap    a small pool, all at once
-    transformers  the engine that nobody here wrote, at half of its own load; where it is there
+    transformers  the engine that nobody here wrote, at half of its own load
     report        prediction against measurement, with the fit and with the profile
 
 A step that ended well is not done again unless it is named. With a budget no step is begun that may
@@ -191,11 +191,6 @@ def swap(truth: Truth) -> int:
 
 def transformers(truth: Truth) -> int:
     """The other engine, at half of what it serves; its own logs are fitted to."""
-    from kvsim.sim.schedulers import SCHEDULERS
-
-    if "transformers" not in SCHEDULERS:
-        print("transformers: left out, this kvsim does not run it")
-        return 0
     more = ("--scheduler", "transformers", "--enforce-eager")
     folder, count = "transformers", str(truth.setting.fit_requests // 2)
     crowd = ("-n", count, "--arrival-process", "backlog", *more)

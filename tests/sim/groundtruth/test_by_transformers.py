@@ -197,6 +197,12 @@ def test_what_its_loop_does_not_run(
     assert not (tmp_path / "run.jsonl").exists()
 
 
+def test_its_loop_has_one_clock(tmp_path: Path) -> None:
+    run = replace(RUN, clock="processor")
+    with pytest.raises(ValueError, match=r"^clock\(=processor\) must be wall with scheduler "):
+        served(tmp_path / "run.jsonl", run)
+
+
 def test_the_mini_engine_leaves_it_to_the_library() -> None:
     with pytest.raises(ValueError, match=r"^scheduler\(=transformers\) must be another one: "):
         make_parts(trace(), FLAGS, num_gpu_blocks=13)
