@@ -1,0 +1,34 @@
+"""The recorded toy engine against the simulator: errors, and what a repeat differs by."""
+
+from __future__ import annotations
+
+from support.pages import ROOT
+
+LOGS = ROOT / "tests" / "fixtures" / "groundtruth"
+SHOWN = {
+    "output_tokens_per_s": "output tokens/s",
+    "ttft_p95_s": "TTFT P95",
+    "tpot_p95_s": "TPOT P95",
+    "e2e_p95_s": "E2E P95",
+    "kv_use": "KV in use",
+    "num_preemptions": "preemptions",
+}
+
+
+def groundtruth_block() -> str:
+    """A line for each log that was not fitted to."""
+    if not LOGS.is_dir():
+        return "No run is recorded yet."
+    from kvsim.sim.groundtruth.truth import compare_logs, truths_json
+
+    fit = sorted((LOGS / "fit").glob("*.jsonl.gz"))
+    found = truths_json(compare_logs(sorted(LOGS.glob("*.jsonl.gz")), fit=fit))
+    lines = [f"| run | {' | '.join(SHOWN.values())} |", "|---" * (1 + len(SHOWN)) + "|"]
+    for log in found["logs"]:
+        figures = {one["name"]: one for one in log["figures"]}
+        cells = [
+            f"{100 * figures[name]['error']:+.1f} % ({100 * (figures[name]['noise'] or 0):.1f})"
+            for name in SHOWN
+        ]
+        lines.append(f"| {log['log']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
