@@ -1,6 +1,7 @@
 """Writes the figures of docs/accuracy.md: every block between ``begin:`` and ``end:`` marks.
 
-    .venv/bin/python tests/benchmarks/accuracy.py               write them
+    .venv/bin/python tests/benchmarks/accuracy.py               write them: a minute or two
+    .venv/bin/python tests/benchmarks/accuracy.py --only steps  one of them
     .venv/bin/python tests/benchmarks/accuracy.py --check       compare them
     .venv/bin/python tests/benchmarks/accuracy.py --speed TRACE PREFIX_TRACE    and how fast it is
 
@@ -29,7 +30,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "conformance": exact.conformance_block,
     "transformers": exact.transformers_block,
     "queues": laws.queues_block,
-    "planner": laws.planner_block,
     "paper": exact.paper_block,
     "reproduced-count": papers.reproduced_block,
     "startups": memory.startups_block,
@@ -39,30 +39,33 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "steps": times.steps_block,
     "groundtruth": toy.groundtruth_block,
 }
+SLOW: dict[str, Callable[[], str]] = {"planner": laws.planner_block}
 RECORDED: dict[str, Callable[[], str]] = {
-    "large": exact.large_block,
     "served": summary.served_block,
     "measured": times.measured_block,
 }
-"""They need the recordings."""
+"""They need the recordings; and so does, slowly, the next."""
+RECORDED_SLOW: dict[str, Callable[[], str]] = {"large": exact.large_block}
 
 
 def blocks() -> dict[str, Callable[[], str]]:
     """Those that this machine can make."""
-    return BLOCKS | (RECORDED if SHARED.is_dir() else {})
+    return BLOCKS | SLOW | (RECORDED | RECORDED_SLOW if SHARED.is_dir() else {})
 
 
 def main() -> int:
     """Write or check."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--only", action="append", choices=list(blocks()), help="several times")
     parser.add_argument("--speed", nargs=2, metavar=("TRACE", "PREFIX_TRACE"), default=None)
     arguments = parser.parse_args()
+    made = {name: make for name, make in blocks().items() if name in (arguments.only or blocks())}
     if arguments.check:
-        stale = stale_blocks(blocks(), [PAGE])
+        stale = stale_blocks(made, [PAGE])
         print(f"out of date: {', '.join(stale)}" if stale else "up to date")
         return bool(stale)
-    for name, make in blocks().items():
+    for name, make in made.items():
         write_block(name, make(), [PAGE])
     if arguments.speed:
         sys.path.insert(0, str(Path(__file__).parent))

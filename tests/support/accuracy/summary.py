@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import torch
+
 from kvsim.calibration.datasheet import DATASHEET_BAND
 from kvsim.calibration.silicon.source import BAND
 from kvsim.sim.planner.search import TOLERANCE
 from kvsim.sim.streaming.fold import STATED_ACCURACY
 from support.accuracy.exact import GOLDEN, conformed, sketch_error
-from support.accuracy.laws import rate_error, waits
+from support.accuracy.laws import SEEDS, rate_error, waits
 from support.accuracy.memory import met
 from support.accuracy.papers import count
 from support.accuracy.times import derived, published, run_errors
 
 HEAD = ("| claim | figure | held against | unseen? | made again by |", "|---|---|---|---|---|")
 SEEN, NONE = "no fit, but the band was set around it", "nothing is fitted"
+DTYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 
 
 class Claim(NamedTuple):
@@ -69,6 +72,16 @@ def exact_rows() -> Iterable[Claim]:
         "`pytest tests/calibration/engine/test_tokens.py`",
     )
     yield Claim(
+        "kvsim's own kernels, relative error",
+        ", ".join(
+            f"{str(kind).removeprefix('torch.')} {most:g}" for kind, most in TOLERANCE_OF.items()
+        )
+        + " at most",
+        "definitions in float64, under Triton's interpreter",
+        NONE,
+        "`pytest tests/kernels`",
+    )
+    yield Claim(
         "many steps at once = one by one",
         "the same result",
         "`--exact-steps`",
@@ -98,7 +111,8 @@ def law_rows() -> Iterable[Claim]:
     )
     yield Claim(
         "the rate that an objective allows",
-        f"{100 * rate_error():+.1f} % (bracket: {100 * TOLERANCE:g} %)",
+        f"{100 * rate_error():+.1f} % for one trace ([of {len(SEEDS)}](#laws)); bracket "
+        f"{100 * TOLERANCE:g} %",
         "M/M/1",
         NONE,
         "`pytest tests/sim/test_planner_search.py`",
