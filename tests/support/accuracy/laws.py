@@ -24,7 +24,6 @@ def waits() -> dict[str, Waited]:
     """Each queue by what it is."""
     return {
         "M/D/1: one seat at a load of 0.8": m_d_1(0.8),
-        "M/M/4: a server of 4 seats at 0.7": m_m_c(4, 0.7),
         "M/M/8: a server of 8 seats at 0.85": m_m_c(8, 0.85),
         "M/M/4: a fleet of 4 servers, one queue, at 0.7": m_m_n(4, 0.7),
         "M/D/2: a fleet of 2 servers, one queue, at 0.8": m_d_n(2, 0.8),
@@ -54,6 +53,6 @@ def planner_block() -> str:
     return (
         f"For an M/M/1 seat and an objective of 12 s for 90 % of the requests, theory gives "
         f"{theory:.4f} requests/s. In {len(errors)} traces of 8,000 requests `kvsim plan`'s search "
-        f"is {100 * min(errors):+.1f} to {100 * max(errors):+.1f} % off, {100 * mean(errors):+.1f} % "
-        "on average."
+        f"is {100 * min(errors):+.1f} to {100 * max(errors):+.1f} % off, on average "
+        f"{100 * mean(errors):+.1f} %."
     )
