@@ -19,6 +19,7 @@ from support.accuracy.laws import SEEDS, rate_error, waits
 from support.accuracy.memory import met
 from support.accuracy.papers import count
 from support.accuracy.times import derived, published, run_errors
+from support.paged import TOLERANCE as TOLERANCES
 
 HEAD = ("| claim | figure | held against | unseen? | made again by |", "|---|---|---|---|---|")
 SEEN, NONE = "no fit, but the band was set around it", "nothing is fitted"

@@ -26,9 +26,11 @@ def groundtruth_block() -> str:
     lines = [f"| run | {' | '.join(SHOWN.values())} |", "|---" * (1 + len(SHOWN)) + "|"]
     for log in found["logs"]:
         figures = {one["name"]: one for one in log["figures"]}
-        cells = [
-            f"{100 * figures[name]['error']:+.1f} % ({100 * (figures[name]['noise'] or 0):.1f})"
-            for name in SHOWN
-        ]
+        cells = [_cell(**figures[name]) for name in SHOWN]
         lines.append(f"| {log['log']} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(error: float | None, noise: float | None, **_: object) -> str:
+    said = "-" if error is None else f"{100 * error:+.1f} %"
+    return said if noise is None else f"{said} ({100 * noise:.1f})"
