@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import exp, log
+from math import exp
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,9 @@ from kvsim.sim.planner.search import RateSearch, search_rate
 from kvsim.sim.server import Server
 from kvsim.sim.slo import SLO
 from kvsim.traces import Trace
+from support.queues import SEAT_SERVICE_S as SERVICE_S
+from support.queues import arriving, exponential_seat, rate_found, rate_of_theory
 from support.steady import STEP_S, alike, steady_server
-
-MEAN_TOKENS = 200
-SERVICE_S = MEAN_TOKENS * STEP_S
-
-
-def poisson(number: int, *, rate_per_s: float, outputs: np.ndarray, seed: int = 5) -> Trace:
-    times = np.cumsum(np.random.default_rng(seed).exponential(1 / rate_per_s, number))
-    return replace(
-        alike(number, prompt=1, output=1, every_s=1.0),
-        arrival_s=np.round(times, 9),
-        output_tokens=outputs.astype(np.int64),
-    )
 
 
 @pytest.fixture
@@ -40,22 +30,16 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def m_m_1() -> tuple[Server, Trace]:
-    """One seat, steps of 10 ms, geometric answers of 200 tokens: exponential service, 2 s."""
-    outputs = np.random.default_rng(17).geometric(1 / MEAN_TOKENS, 8_000)
-    trace = poisson(8_000, rate_per_s=1.0, outputs=outputs)
-    return steady_server(trace, blocks=1_000, max_num_seqs=1), trace
+    return exponential_seat()
 
 
 @pytest.fixture(scope="module")
-def found(m_m_1: tuple[Server, Trace]) -> RateSearch:
-    server, trace = m_m_1
-    return search_rate(server, trace, SLO(e2e_s=12.0, quantile=0.9), jobs=1)
+def found() -> RateSearch:
+    return rate_found()
 
 
 def test_an_m_m_1_queue_holds_the_rate_of_theory(found: RateSearch) -> None:
-    """P(E2E > t) = exp(-(mu - lambda) t), so lambda = mu - ln(1 / (1 - q)) / t."""
-    theory = 1 / SERVICE_S - log(10) / 12.0
-    assert found.rate_per_s == pytest.approx(theory, rel=0.05)
+    assert found.rate_per_s == pytest.approx(rate_of_theory(), rel=0.05)
     assert found.saturated_per_s == pytest.approx(1 / SERVICE_S, rel=0.05)
 
 
@@ -101,14 +85,13 @@ def test_the_long_run_has_the_last_word(
     monkeypatch.setattr(searching, "probe_extent", rosy)
     monkeypatch.setattr(searching, "partial", lambda call, *a, **k: lambda *b: call(*a, *b, **k))
     misled = search_rate(server, trace, slo, jobs=1)
-    theory = 1 / SERVICE_S - log(10) / 12.0
-    assert misled.rate_per_s == pytest.approx(theory, rel=0.08)
+    assert misled.rate_per_s == pytest.approx(rate_of_theory(), rel=0.08)
 
 
 def test_no_rate_above_what_lasts_holds() -> None:
     """TPOT is 10 ms at any rate: the queue alone says that a rate cannot last."""
     outputs = np.full(3_000, 20)
-    trace = poisson(3_000, rate_per_s=1.0, outputs=outputs)
+    trace = arriving(3_000, rate_per_s=1.0, outputs=outputs)
     server = steady_server(trace, blocks=1_000, max_num_seqs=4)
     slo = SLO(tpot_s=0.05)
     lasting = 4 / (20 * STEP_S)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -11,6 +9,7 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 from kvsim.sim.deployment import Deployment
 from kvsim.sim.serve_command import continuous_batching
+from support.random_transformers import SEEDS, compare_random
 from support.real_transformers import Case, Real, Seen, assert_same_steps, simulated
 
 
@@ -212,53 +211,13 @@ def test_the_serve_command_speaks_the_librarys_names() -> None:
     )
 
 
-def _random_case(seed: int) -> Case:
-    draw = random.Random(seed)
-    count = draw.randint(1, 14)
-    heads = [[draw.randrange(64) for _ in range(draw.randint(1, 30))] for _ in range(3)]
-    prompts = []
-    for _ in range(count):
-        head = draw.choice(heads)[: draw.randint(0, 30)] if draw.random() < 0.7 else []
-        prompts.append(head + [draw.randrange(64) for _ in range(draw.randint(1, 25))])
-    if draw.random() < 0.3:
-        prompts = [draw.choice(prompts) for _ in prompts]
-    outputs = [draw.randint(1, 30) for _ in range(count)]
-    longest = max(len(prompt) + n for prompt, n in zip(prompts, outputs, strict=True))
-    blocks = -(-longest // 4)
-    return Case(
-        prompts=prompts,
-        outputs=outputs,
-        arrivals=sorted(draw.choice([0, draw.randint(0, 30)]) for _ in range(count)),
-        num_blocks=int(blocks * draw.choice([1, 1.2, 1.5, 2, 3, 5])) + draw.randint(0, 3),
-        max_batch_tokens=draw.choice([3, 8, 16, 40, 200]),
-        max_requests=draw.choice([1, 2, 3, 64]),
-        sharing=draw.random() < 0.6,
-        offload_blocks=draw.choice([0, 0, 5, 20, 1000]),
-        prefill_first=draw.random() < 0.4,
-        safety_margin=draw.choice([None, None, 0.0, 0.3, 0.05]),
-        max_blocks_per_request=draw.choice([0, 0, 5, 1000]),
-    )
-
-
-def _compare(seeds: Iterable[int]) -> None:
-    for seed in seeds:
-        case = _random_case(seed)
-        try:
-            assert_same_steps(case)
-        except ValueError as error:
-            if not (case.offload_blocks and str(error).startswith("Cannot pop")):
-                raise  # else: the library's host pool counted what it had freed twice, and failed
-        except AssertionError as error:
-            raise AssertionError(f"seed {seed}: {error}") from error
-
-
 def test_random_requests() -> None:
-    _compare([*range(16), 1074])  # 1074: one comes back in the step in which others give way
+    assert compare_random(SEEDS).num_steps > 500
 
 
 @pytest.mark.slow
 def test_random_requests_at_length() -> None:
-    _compare(range(100, 700))
+    compare_random(range(100, 700))
 
 
 def test_a_difference_is_seen() -> None:

@@ -32,6 +32,15 @@ MEASURED = {
     "peak_running": 128,
     "peak_waiting": 104,
 }
+PEER = {
+    "ttft_s p50": -0.086,
+    "ttft_s p95": -0.024,
+    "tpot_s p50": 0.0,
+    "tpot_s p95": 0.003,
+    "e2e_s p50": -0.012,
+    "e2e_s p95": -0.013,
+}
+"""Errors that LLMServingSim 2 publishes for this very run, from its own profile of the card."""
 
 
 def figure(summary: Summary, name: str) -> float:
