@@ -19,7 +19,7 @@ from kvsim.sim.plan import Plan
 def test_everything_is_written(
     plan: Plan, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kvsim.reports.write.plan_files", lambda _, folder: files)
+    monkeypatch.setattr("kvsim.reports.write.plan_files", lambda _, folder, report: files)
     paths = write_plan(plan, tmp_path / "new" / "report")
     names = list(files)
     assert names[:2] == ["report.html", "plan.json"]
@@ -57,7 +57,7 @@ def test_a_ratio_to_nothing_is_null(lopsided_plan: Plan) -> None:
 def test_a_file_in_the_place_of_the_folder(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kvsim.reports.write.plan_files", lambda _, folder: {"plan.json": b"{}"})
+    monkeypatch.setattr("kvsim.reports.write.plan_files", lambda *_, **__: {"plan.json": b"{}"})
     target = tmp_path / "taken"
     target.write_text("mine")
     with pytest.raises(ValueError, match=rf"out\(='{target}'\) cannot be written: .+\.") as caught:
